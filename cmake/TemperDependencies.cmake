@@ -1,0 +1,28 @@
+# System packages that scripts/setup installs. Libraries without CMake files get imported targets here.
+find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(hwy CONFIG REQUIRED)
+find_package(LibTorch MODULE REQUIRED)
+if(TEMPER_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(TEMPER_BENCHMARKS)
+  find_package(benchmark REQUIRED)
+endif()
+
+function(temper_imported_library target header library)
+  find_path(${target}_INCLUDE ${header} REQUIRED)
+  find_library(${target}_LIBRARY ${library} REQUIRED)
+  if(NOT TARGET temper_deps::${target})
+    add_library(temper_deps::${target} UNKNOWN IMPORTED)
+    set_target_properties(temper_deps::${target} PROPERTIES
+      IMPORTED_LOCATION "${${target}_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${${target}_INCLUDE}")
+  endif()
+endfunction()
+
+temper_imported_library(pcre2 pcre2.h pcre2-8)
+temper_imported_library(utf8proc utf8proc.h utf8proc)
+temper_imported_library(sentencepiece sentencepiece_processor.h sentencepiece)
+find_package(ZLIB REQUIRED)

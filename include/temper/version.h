@@ -1,0 +1,6 @@
+#pragma once
+
+#define TEMPER_VERSION_MAJOR 0
+#define TEMPER_VERSION_MINOR 1
+#define TEMPER_VERSION_PATCH 0
+#define TEMPER_VERSION "0.1.0"
