@@ -55,4 +55,20 @@ enum class DType : uint8_t {
   return sign != 0 ? -magnitude : magnitude;
 }
 
+/// float to IEEE half bits, round to nearest even; above 65504 (rounded) becomes infinity and NaN
+/// stays a quiet NaN.
+[[nodiscard]] inline uint16_t float_to_half(float value) {
+  const uint32_t u = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (u >> 16) & 0x8000u;
+  const uint32_t a = u & 0x7fffffffu;
+  if (a > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((a >> 13) & 0x3ffu));
+  if (a >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
+  if (a < 0x38800000u) {  // subnormal half: one ulp of 0.5f is one subnormal step, so the sum rounds
+    const uint32_t sum = std::bit_cast<uint32_t>(std::bit_cast<float>(a) + 0.5f);
+    return static_cast<uint16_t>(sign | (sum - 0x3f000000u));
+  }
+  const uint32_t rounded = a + 0xfffu + ((a >> 13) & 1u);
+  return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+}
+
 }  // namespace temper
