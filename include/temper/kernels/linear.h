@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+
+namespace temper::kernels {
+
+/// Output rows of a weight that share one panel.
+inline constexpr int64_t kPanel = 32;
+
+/// Panels that hold `n` output rows.
+[[nodiscard]] constexpr int64_t panel_count(int64_t n) { return (n + kPanel - 1) / kPanel; }
+/// Elements of the panel storage of an [n, k] weight, rows padded with zeros to whole panels.
+[[nodiscard]] constexpr int64_t panel_elements(int64_t n, int64_t k) {
+  return panel_count(n) * kPanel * k;
+}
+
+/// A weight [n, k] stored as panels [ceil(n/32)][k][32]: 32 output rows in lanes, k ascending.
+/// With `bf16` set, products read it (each group of 32 holds rows 0..15 in the low and 16..31 in the
+/// high halves of sixteen 32-bit words); else they read `f32`.
+struct PackedWeight {
+  const float* f32 = nullptr;
+  const uint16_t* bf16 = nullptr;
+  int64_t n = 0;
+  int64_t k = 0;
+};
+
+/// Row-major [n, k] into the rows [row_begin, row_begin + n) of panels that hold `total_n` rows.
+void pack_rows(const float* rows, int64_t n, int64_t k, int64_t row_begin, float* panels);
+/// The inverse of `pack_rows`.
+void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, float* rows);
+/// Rounds fp32 panels to bf16 panels, nearest even. `elements` is a multiple of 32.
+void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out);
+
+/// y = x W^T (+ bias) or y += x W^T. Exactness: every output is one fused-multiply-add chain over
+/// ascending k from zero, so a row's bits depend on that row and W alone: not on `rows`, the number
+/// of threads or the instruction set (all that have fma).
+struct LinearArgs {
+  const float* x = nullptr;  ///< [rows, k]
+  int64_t x_stride = 0;      ///< In floats.
+  PackedWeight weight;
+  const float* bias = nullptr;  ///< [n] or null.
+  float* y = nullptr;           ///< [rows, n]
+  int64_t y_stride = 0;
+  int64_t rows = 0;
+  bool add = false;  ///< Add to y (a residual) instead of overwriting it.
+};
+void linear(const LinearArgs& args);
+
+/// dx = dy W, or dx += dy W: one chain over ascending n, started from dx when `add`.
+struct LinearBackwardInputArgs {
+  const float* dy = nullptr;  ///< [rows, n]
+  int64_t dy_stride = 0;
+  PackedWeight weight;
+  float* dx = nullptr;  ///< [rows, k]
+  int64_t dx_stride = 0;
+  int64_t rows = 0;
+  bool add = false;
+};
+void linear_backward_input(const LinearBackwardInputArgs& args);
+
+/// dW += dy^T x in panel layout and dbias += column sums of dy. Each element continues one chain over
+/// ascending rows from its stored value: splitting the rows over several calls gives the same bits.
+struct LinearBackwardWeightArgs {
+  const float* dy = nullptr;  ///< [rows, n]
+  int64_t dy_stride = 0;
+  const float* x = nullptr;  ///< [rows, k]
+  int64_t x_stride = 0;
+  float* dweight = nullptr;  ///< panel_elements(n, k)
+  float* dbias = nullptr;    ///< [n] or null.
+  int64_t rows = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+};
+void linear_backward_weight(const LinearBackwardWeightArgs& args);
+
+}  // namespace temper::kernels

@@ -1,0 +1,138 @@
+// Register-tiled multiply kernels, compiled once for each instruction set (no include guard of the
+// usual kind: Highway includes this file again for every target).
+#if defined(TEMPER_KERNELS_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TEMPER_KERNELS_GEMM_INL_H_
+#undef TEMPER_KERNELS_GEMM_INL_H_
+#else
+#define TEMPER_KERNELS_GEMM_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstdint>
+
+HWY_BEFORE_NAMESPACE();
+namespace temper::kernels {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::CappedTag<float, 16>;
+using VF = hn::Vec<DF>;
+
+#if HWY_TARGET == HWY_SCALAR
+inline constexpr int kLanes = 1;
+#else
+inline constexpr int kLanes = HWY_MIN(HWY_MAX_BYTES / 4, 16);
+#endif
+/// Columns that one tile covers, and the most rows it may have, so that accumulators, one row of B
+/// and a broadcast fit the registers (32 with AVX-512, 16 before).
+inline constexpr int kTileColumns = kLanes >= 16 ? 32 : 2 * kLanes;
+inline constexpr int kTileRows = kLanes >= 16 ? 12 : 6;
+
+/// B as fp32 rows of 32: element (k, column) at p + k * stride + column.
+struct BFloat {
+  const float* p;
+  int64_t stride;
+  HWY_INLINE VF load(int64_t k, int column) const { return hn::LoadU(DF(), p + k * stride + column); }
+};
+
+/// B as bf16 panel rows: see PackedWeight.
+struct BBf16 {
+  const uint16_t* p;
+  int64_t stride;  // In bf16 elements.
+  HWY_INLINE VF load(int64_t k, int column) const {
+    const hn::RebindToUnsigned<DF> du;
+    const auto* words = reinterpret_cast<const uint32_t*>(p + k * stride);
+    const auto u = hn::LoadU(du, words + column % 16);
+    return hn::BitCast(DF(), column < 16 ? hn::ShiftLeft<16>(u)
+                                         : hn::And(u, hn::Set(du, 0xffff0000u)));
+  }
+};
+
+/// A as element (row, k) at p + row * row_stride + k * k_stride.
+struct AMatrix {
+  const float* p;
+  int64_t row_stride;
+  int64_t k_stride;
+};
+
+enum class Start { kZero, kFromC };
+enum class Finish { kStore, kAdd };
+
+struct TileOut {
+  float* c;
+  int64_t stride;
+  Start start;
+  Finish finish;
+  const float* bias;  // At the tile's first column, or null.
+};
+
+/// C[MR, NV * kLanes] from one fma chain over k in [0, depth) for each element.
+/// Column v * kLanes of the tile is column `column + v * kLanes` of its panel; for several panels
+/// (NP > 1) panel q starts at b[q].
+template <int MR, int NP, int NV, class B>
+HWY_INLINE void tile(const AMatrix& a, const B* b, int column, int64_t depth, const TileOut& out) {
+  const DF d;
+  VF acc[MR][NP * NV];
+  for (int i = 0; i < MR; ++i) {
+    for (int v = 0; v < NP * NV; ++v) {
+      acc[i][v] = out.start == Start::kZero ? hn::Zero(d)
+                                            : hn::LoadU(d, out.c + i * out.stride + v * kLanes);
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    VF bv[NP * NV];
+    for (int q = 0; q < NP; ++q) {
+      for (int v = 0; v < NV; ++v) bv[q * NV + v] = b[q].load(k, column + v * kLanes);
+    }
+    const float* ak = a.p + k * a.k_stride;
+    for (int i = 0; i < MR; ++i) {
+      const VF x = hn::Set(d, ak[i * a.row_stride]);
+      for (int v = 0; v < NP * NV; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
+    }
+  }
+  for (int i = 0; i < MR; ++i) {
+    for (int v = 0; v < NP * NV; ++v) {
+      float* c = out.c + i * out.stride + v * kLanes;
+      VF r = acc[i][v];
+      if (out.bias != nullptr) r = hn::Add(r, hn::LoadU(d, out.bias + v * kLanes));
+      if (out.finish == Finish::kAdd) r = hn::Add(hn::LoadU(d, c), r);
+      hn::StoreU(r, d, c);
+    }
+  }
+}
+
+/// `tile` for a row count known at run time, 1 to MaxRows.
+template <int MaxRows, int NP, int NV, class B>
+HWY_INLINE void tile_rows(int64_t rows, const AMatrix& a, const B* b, int column, int64_t depth,
+                          const TileOut& out) {
+  if constexpr (MaxRows >= 1) {
+    if (rows == MaxRows) {
+      tile<MaxRows, NP, NV>(a, b, column, depth, out);
+    } else {
+      tile_rows<MaxRows - 1, NP, NV>(rows, a, b, column, depth, out);
+    }
+  }
+}
+
+/// All rows of one panel: C[rows, 32].
+template <class B>
+HWY_INLINE void panel_rows(int64_t rows, const AMatrix& a, const B& b, int64_t depth,
+                           const TileOut& out) {
+  constexpr int kVectors = kTileColumns / kLanes;
+  for (int64_t r = 0; r < rows; r += kTileRows) {
+    const int64_t count = HWY_MIN(rows - r, int64_t{kTileRows});
+    const AMatrix ar{a.p + r * a.row_stride, a.row_stride, a.k_stride};
+    for (int column = 0; column < 32; column += kTileColumns) {
+      const TileOut o{out.c + r * out.stride + column, out.stride, out.start, out.finish,
+                      out.bias == nullptr ? nullptr : out.bias + column};
+      tile_rows<kTileRows, 1, kVectors>(count, ar, &b, column, depth, o);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace temper::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
