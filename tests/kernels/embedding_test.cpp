@@ -1,0 +1,29 @@
+#include "temper/kernels/embedding.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/kernel_test_util.h"
+
+namespace temper::kernels {
+namespace {
+
+TEST(Embedding, GathersRowsOfPanels) {
+  const int64_t vocabulary = 70, width = 9, panels = 3;
+  const auto rows = test::random_floats(vocabulary * width, 1);
+  std::vector<float> packed(static_cast<size_t>(panels * width * 32));
+  for (int64_t id = 0; id < vocabulary; ++id) {
+    for (int64_t k = 0; k < width; ++k) {
+      packed[(id / 32 * width + k) * 32 + id % 32] = rows[id * width + k];
+    }
+  }
+  const std::vector<int32_t> ids = {0, 69, 31, 32, 33, 63, 64, 31, 5, 5, 68};
+  std::vector<float> out(ids.size() * static_cast<size_t>(width));
+  embedding(packed.data(), width, ids, out.data());
+  for (size_t row = 0; row < ids.size(); ++row) {
+    for (int64_t k = 0; k < width; ++k) EXPECT_EQ(out[row * width + k], rows[ids[row] * width + k]);
+  }
+  embedding(packed.data(), width, {}, nullptr);
+}
+
+}  // namespace
+}  // namespace temper::kernels
