@@ -1,28 +1,26 @@
-# System packages that scripts/setup installs. Libraries without CMake files get imported targets here.
+# What scripts/setup installs. Keep the public half in step with TemperConfig.cmake.in.
+set(TEMPER_CUDA AUTO CACHE STRING "CUDA flavour of LibTorch: AUTO, ON or OFF")
+set_property(CACHE TEMPER_CUDA PROPERTY STRINGS AUTO ON OFF)
+if(NOT TEMPER_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "TEMPER_CUDA must be AUTO, ON or OFF, got '${TEMPER_CUDA}'.")
+endif()
+if(TEMPER_CUDA STREQUAL "AUTO")
+  message(STATUS "TEMPER_CUDA=AUTO: off, for this version has no CUDA sources")
+endif()
+
 find_package(Threads REQUIRED)
+find_package(ZLIB REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(spdlog REQUIRED)
-find_package(CLI11 REQUIRED)
 find_package(hwy CONFIG REQUIRED)
 find_package(LibTorch MODULE REQUIRED)
+include(TemperSystemLibraries)
+
+# Needed here only, not by programs that use an installed Temper.
+find_package(CLI11 REQUIRED)
 if(TEMPER_TESTS)
   find_package(GTest REQUIRED)
 endif()
 if(TEMPER_BENCHMARKS)
   find_package(benchmark REQUIRED)
 endif()
-
-function(temper_imported_library target header library)
-  find_path(${target}_INCLUDE ${header} REQUIRED)
-  find_library(${target}_LIBRARY ${library} REQUIRED)
-  if(NOT TARGET temper_deps::${target})
-    add_library(temper_deps::${target} UNKNOWN IMPORTED)
-    set_target_properties(temper_deps::${target} PROPERTIES
-      IMPORTED_LOCATION "${${target}_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${${target}_INCLUDE}")
-  endif()
-endfunction()
-
-temper_imported_library(pcre2 pcre2.h pcre2-8)
-temper_imported_library(utf8proc utf8proc.h utf8proc)
-temper_imported_library(sentencepiece sentencepiece_processor.h sentencepiece)
-find_package(ZLIB REQUIRED)

@@ -15,6 +15,9 @@ function(temper_flags target)
     target_compile_options(${target} PRIVATE -fsanitize=${TEMPER_SANITIZE} -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=${TEMPER_SANITIZE})
   endif()
+  if(TEMPER_FUZZERS)  # the libraries report their coverage too
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
 endfunction()
 
 # The Torch gate is compiled once for all targets that see Torch.
