@@ -16,6 +16,8 @@ struct StepTotals {
   int64_t max_completion_tokens = 0;  ///< The configured limit (Dr. GRPO's divisor).
   /// Tokens whose entropy (nats) is below this are left out of the policy term; -inf: none.
   double entropy_threshold = -std::numeric_limits<double>::infinity();
+  /// Active tokens at or above that threshold (the divisor of the entropy bonus); negative: all.
+  double entropy_tokens = -1;
 };
 
 /// Completion tokens of one micro-batch, flat: token t of completion i stands where `sequence` is i,

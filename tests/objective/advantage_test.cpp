@@ -1,0 +1,2 @@
+#include "temper/objective/advantage.h"
+#include <gtest/gtest.h>
