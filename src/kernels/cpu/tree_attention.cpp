@@ -1,0 +1,201 @@
+#include "temper/kernels/tree_attention.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/tree_attention.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <limits>
+
+#include "cpu/attention_tiles-inl.h"
+#include "cpu/tree_attention_plan.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace temper::kernels {
+namespace HWY_NAMESPACE {
+
+/// Running softmax of the (row, head) pairs of one chunk and one key/value head; pair = row * group
+/// + head, counted within the chunk and the group.
+struct Softmax {
+  float* max;   // [pairs]
+  float* sum;   // [pairs, 16] by lane of the key.
+  float* out;   // [pairs, width] not yet divided by the sum.
+  int64_t width;
+};
+
+/// Replaces the scores of one pair by exp(scale score - max) and takes them into the running sum.
+HWY_INLINE void update_softmax(const Softmax& s, int64_t pair, float* scores, LaneRange range,
+                               float scale) {
+  const int first = range.lo / 16 * 16;
+  const float minus_inf = -std::numeric_limits<float>::infinity();
+  const F16 factor = set16(scale);
+  F16 highest = set16(minus_inf);
+  for (int lane = first; lane < range.hi; lane += 16) {
+    const F16 x = mask_lanes(mul16(load16(scores + lane), factor), lane, range, minus_inf);
+    store16(x, scores + lane);
+    highest = max16(highest, x);
+  }
+  const float before = s.max[pair];
+  const float block_max = max_of16(highest);
+  float* sum = s.sum + pair * 16;
+  F16 total = load16(sum);
+  float max = before;
+  if (!(block_max <= before)) {
+    // A factor of exactly 1 would be applied otherwise.
+    max = block_max;
+    const F16 shrink = set16(exp1(before - max));
+    total = mul16(total, shrink);
+    float* out = s.out + pair * s.width;
+    for (int64_t i = 0; i < s.width; i += 16) store16(mul16(load16(out + i), shrink), out + i);
+    s.max[pair] = max;
+  }
+  const F16 top = set16(max);
+  for (int lane = first; lane < range.hi; lane += 16) {
+    const F16 p = exp16(sub16(load16(scores + lane), top));
+    store16(p, scores + lane);
+    total = add16(total, p);
+  }
+  store16(total, sum);
+}
+
+struct Block {
+  const float* packed;         // Keys, [head_dim, kKeyBlock].
+  const float* values[kKeyBlock];
+  int64_t base;                // Logical key of lane 0.
+};
+
+/// Lanes of the block that a row sees.
+HWY_INLINE LaneRange lanes_of(const TreeAttentionArgs& a, int64_t row, int64_t base) {
+  const int64_t lo = std::max<int64_t>(0, first_visible(a, row) - base);
+  const int64_t hi = std::min<int64_t>(kKeyBlock, a.queries[static_cast<size_t>(row)].visible - base);
+  return lo < hi ? LaneRange{static_cast<int>(lo), static_cast<int>(hi)} : LaneRange{0, 0};
+}
+
+/// Rows [begin, end) that see the same keys from `first_block` on.
+struct RowRange {
+  int64_t begin;
+  int64_t end;
+  int64_t first_block;
+};
+
+/// Attends rows of a chunk that starts at `chunk_begin` to one block.
+void attend_block(const TreeAttentionArgs& a, const Softmax& s, const Block& block,
+                  const RowRange& rows, int64_t chunk_begin, int kv_head) {
+  const int64_t group = a.heads / a.kv_heads;
+  const int64_t last = (rows.end - chunk_begin) * group;
+  alignas(64) float scores[kAttentionRows * kKeyBlock];
+  for (int64_t pair = (rows.begin - chunk_begin) * group; pair < last; pair += kAttentionRows) {
+    const int n = static_cast<int>(std::min<int64_t>(kAttentionRows, last - pair));
+    const float* q[kAttentionRows];
+    LaneRange range[kAttentionRows];
+    int keys = 0;
+    for (int r = 0; r < n; ++r) {
+      const int64_t row = chunk_begin + (pair + r) / group;
+      const int64_t head = kv_head * group + (pair + r) % group;
+      q[r] = a.q + row * a.q_stride + head * a.head_dim;
+      range[r] = lanes_of(a, row, block.base);
+      keys = std::max(keys, range[r].hi);
+    }
+    if (keys == 0) continue;
+    score_tile(n, q, block.packed, a.head_dim, keys, scores);
+    for (int r = 0; r < n; ++r) {
+      if (!range[r].empty()) {
+        update_softmax(s, pair + r, scores + r * kKeyBlock, range[r], a.scale);
+      }
+    }
+    product_ranges(n, {s.out + pair * s.width, s.width, scores, kKeyBlock, 1, block.values, s.width},
+                   range);
+  }
+}
+
+/// Attends rows to the blocks [rows.first_block, last_block) of their keys.
+void attend_blocks(const TreeAttentionArgs& a, const Softmax& s, const RowRange& rows,
+                   int64_t last_block, int64_t chunk_begin, int kv_head) {
+  int64_t first_key = std::numeric_limits<int64_t>::max();
+  int64_t last_key = 0;
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    first_key = std::min(first_key, first_visible(a, row));
+    last_key = std::max<int64_t>(last_key, a.queries[static_cast<size_t>(row)].visible);
+  }
+  const int64_t first_block = std::max(rows.first_block, first_key / kKeyBlock);
+  last_key = std::min(last_key, last_block * kKeyBlock);
+  KeyWalk walk(spans_of(a, rows.begin), first_block * kKeyBlock);
+  float* packed = attention_scratch(1, a.head_dim * kKeyBlock);
+  float* copies = attention_scratch(2, padded(a.head_dim) * kKeyBlock);
+  Block block;
+  for (block.base = first_block * kKeyBlock; block.base < last_key; block.base += kKeyBlock) {
+    int64_t key_rows[kKeyBlock];
+    const float* keys[kKeyBlock];
+    const int64_t count = std::min(kKeyBlock, last_key - block.base);
+    walk.next(count, key_rows);
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t at = key_rows[j] * a.kv_stride + kv_head * a.head_dim;
+      keys[j] = a.k + at;
+      block.values[j] = a.v + at;
+    }
+    pack_transposed(keys, count, a.head_dim, packed);
+    pad_rows(block.values, count, a.head_dim, copies);
+    block.packed = packed;
+    attend_block(a, s, block, rows, chunk_begin, kv_head);
+  }
+}
+
+void finish_rows(const TreeAttentionArgs& a, const Softmax& s, const AttentionChunk& chunk,
+                 int kv_head) {
+  const int64_t group = a.heads / a.kv_heads;
+  for (int64_t pair = 0; pair < (chunk.end - chunk.begin) * group; ++pair) {
+    const int64_t row = chunk.begin + pair / group;
+    const int64_t head = kv_head * group + pair % group;
+    const float total = sum16(load16(s.sum + pair * 16));
+    const F16 inverse = set16(1.0f / total);
+    float* out = a.out + row * a.out_stride + head * a.head_dim;
+    for (int64_t i = 0; i < a.head_dim; i += 16) {
+      store_some(mul16(load16(s.out + pair * s.width + i), inverse), out + i,
+                 std::min<int64_t>(16, a.head_dim - i));
+    }
+    if (a.lse != nullptr) a.lse[row * a.heads + head] = s.max[pair] + log1(total);
+  }
+}
+
+void AttendChunk(const TreeAttentionArgs& a, const AttentionChunk& chunk, int kv_head) {
+  const int64_t pairs = (chunk.end - chunk.begin) * (a.heads / a.kv_heads);
+  const int64_t width = padded(a.head_dim);
+  float* memory = attention_scratch(0, pairs * (width + 16 + 1));
+  const Softmax s{memory + pairs * (width + 16), memory + pairs * width, memory, width};
+  std::fill_n(s.max, pairs, -std::numeric_limits<float>::infinity());
+  std::fill_n(memory, pairs * (width + 16), 0.0f);
+  if (chunk.common_blocks > 0) {
+    attend_blocks(a, s, {chunk.begin, chunk.end, 0}, chunk.common_blocks, chunk.begin, kv_head);
+  }
+  for (int64_t begin = chunk.begin; begin < chunk.end;) {
+    const int64_t end = run_end(a.queries, begin, chunk.end);
+    attend_blocks(a, s, {begin, end, chunk.common_blocks}, std::numeric_limits<int32_t>::max(),
+                  chunk.begin, kv_head);
+    begin = end;
+  }
+  finish_rows(a, s, chunk, kv_head);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace temper::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace temper::kernels {
+
+HWY_EXPORT(AttendChunk);
+
+void tree_attention(const TreeAttentionArgs& args) {
+  check_attention(args, "tree_attention");
+  const std::vector<AttentionChunk> chunks = plan_chunks(args);
+  const int64_t tasks = std::ssize(chunks) * args.kv_heads;
+  // Later rows see more keys: they come first.
+  for_each_task(tasks, [&](int64_t task) {
+    const int64_t t = tasks - 1 - task;
+    HWY_DYNAMIC_DISPATCH(AttendChunk)
+    (args, chunks[static_cast<size_t>(t / args.kv_heads)], static_cast<int>(t % args.kv_heads));
+  });
+}
+
+}  // namespace temper::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,110 @@
+#include "cpu/tree_attention_plan.h"
+
+#include <array>
+#include <limits>
+
+#include "temper/core/error.h"
+
+namespace temper::kernels {
+namespace {
+
+using Query = TreeAttentionArgs::Query;
+
+bool same_list(const Query& a, const Query& b) {
+  return a.span_begin == b.span_begin && a.span_end == b.span_end;
+}
+
+int64_t keys_in(std::span<const KeySpan> spans, const char* op) {
+  int64_t total = 0;
+  for (const KeySpan& s : spans) {
+    TEMPER_CHECK(s.first_row >= 0 && s.count >= 0 && s.count <= std::numeric_limits<int32_t>::max(),
+                 "[", op, "] a span needs first_row >= 0 and a count in [0, 2^31), got ",
+                 s.first_row, " and ", s.count);
+    total += s.count;
+  }
+  return total;
+}
+
+/// Leading keys that two lists have in common.
+int64_t shared_keys(std::span<const KeySpan> a, std::span<const KeySpan> b) {
+  int64_t shared = 0;
+  for (size_t i = 0; i < a.size() && i < b.size() && a[i].first_row == b[i].first_row; ++i) {
+    shared += std::min(a[i].count, b[i].count);
+    if (a[i].count != b[i].count) break;
+  }
+  return shared;
+}
+
+}  // namespace
+
+void check_attention(const TreeAttentionArgs& args, const char* op) {
+  TEMPER_CHECK(args.head_dim >= 8 && args.head_dim <= 256 && args.head_dim % 8 == 0, "[", op,
+               "] head_dim must be a multiple of 8 in [8, 256], got ", args.head_dim);
+  TEMPER_CHECK(args.kv_heads >= 1 && args.heads >= 1 && args.heads % args.kv_heads == 0, "[", op,
+               "] kv_heads must divide heads, got ", args.kv_heads, " and ", args.heads);
+  TEMPER_CHECK(args.scale > 0, "[", op, "] scale must be above 0, got ", args.scale);
+  TEMPER_CHECK(args.window >= 0, "[", op, "] window must not be negative, got ", args.window);
+  int64_t keys = 0;
+  for (size_t row = 0; row < args.queries.size(); ++row) {
+    const Query& q = args.queries[row];
+    if (row == 0 || !same_list(q, args.queries[row - 1])) {
+      TEMPER_CHECK(q.span_begin >= 0 && q.span_begin <= q.span_end &&
+                       q.span_end <= std::ssize(args.spans),
+                   "[", op, "] row ", row, " has spans [", q.span_begin, ", ", q.span_end,
+                   ") of ", args.spans.size());
+      keys = keys_in(spans_of(args, static_cast<int64_t>(row)), op);
+    }
+    TEMPER_CHECK(q.visible >= 1 && q.visible <= keys, "[", op, "] row ", row, " sees ", q.visible,
+                 " keys, its list has ", keys);
+  }
+}
+
+int64_t run_end(std::span<const Query> queries, int64_t begin, int64_t end) {
+  int64_t row = begin + 1;
+  while (row < end && same_list(queries[static_cast<size_t>(row)],
+                                queries[static_cast<size_t>(begin)])) {
+    ++row;
+  }
+  return row;
+}
+
+std::vector<AttentionChunk> plan_chunks(const TreeAttentionArgs& args) {
+  const int64_t rows = std::ssize(args.queries);
+  // Enough tasks to keep all threads busy to the end; larger chunks pack each key block less often.
+  const int64_t wanted = (rows * args.kv_heads + 4 * num_threads() - 1) / (4 * num_threads());
+  const int64_t most = std::max<int64_t>(1, kPairs * args.kv_heads / args.heads);
+  const int64_t limit = std::clamp<int64_t>(wanted, 1, most);
+  std::vector<AttentionChunk> chunks;
+  for (int64_t begin = 0; begin < rows;) {
+    int64_t end = run_end(args.queries, begin, std::min(rows, begin + limit));
+    int64_t common = 0;
+    // Short runs (decode) that continue the same prompt read its keys together.
+    for (int64_t blocks = 0; end < rows && end - begin < limit; common = blocks) {
+      const int64_t stop = run_end(args.queries, end, rows);
+      blocks = shared_keys(spans_of(args, begin), spans_of(args, end)) / kKeyBlock;
+      if (common > 0) blocks = std::min(blocks, common);
+      if (blocks < 2 || stop - begin > limit) break;
+      end = stop;
+    }
+    chunks.push_back({begin, end, common});
+    begin = end;
+  }
+  return chunks;
+}
+
+float* attention_scratch(int slot, int64_t floats) {
+  struct Buffer {
+    hwy::AlignedFreeUniquePtr<float[]> data;
+    int64_t size = 0;
+  };
+  thread_local std::array<Buffer, 4> buffers;
+  Buffer& b = buffers[static_cast<size_t>(slot)];
+  if (b.size < floats) {
+    b.data = hwy::AllocateAligned<float>(static_cast<size_t>(floats));
+    TEMPER_CHECK(b.data != nullptr, "[tree_attention] out of memory for ", floats, " floats");
+    b.size = floats;
+  }
+  return b.data.get();
+}
+
+}  // namespace temper::kernels
