@@ -1,5 +1,5 @@
-// The smallest program over an installed Temper: a config struct, settings from the command line, and
-// draws that depend on their coordinates alone.
+// The smallest program over an installed Temper: a config struct, settings from the command line,
+// and draws that depend on their coordinates alone.
 #include <cstdint>
 #include <iostream>
 #include <string>

@@ -1,0 +1,1 @@
+#include "needs_vector.h"
