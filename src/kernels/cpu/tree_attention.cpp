@@ -58,29 +58,21 @@ HWY_INLINE void update_softmax(const Softmax& s, int64_t pair, float* scores, La
   store16(total, sum);
 }
 
-struct Block {
-  const float* packed;         // Keys, [head_dim, kKeyBlock].
-  const float* values[kKeyBlock];
-  int64_t base;                // Logical key of lane 0.
+struct PackedBlock {
+  const float* packed;  // Keys, [head_dim, kKeyBlock].
+  const Block* rows;
 };
 
-/// Lanes of the block that a row sees.
-HWY_INLINE LaneRange lanes_of(const TreeAttentionArgs& a, int64_t row, int64_t base) {
-  const int64_t lo = std::max<int64_t>(0, first_visible(a, row) - base);
-  const int64_t hi = std::min<int64_t>(kKeyBlock, a.queries[static_cast<size_t>(row)].visible - base);
-  return lo < hi ? LaneRange{static_cast<int>(lo), static_cast<int>(hi)} : LaneRange{0, 0};
-}
-
-/// Rows [begin, end) that see the same keys from `first_block` on.
-struct RowRange {
-  int64_t begin;
-  int64_t end;
-  int64_t first_block;
+/// The row and the key/value head that pairs are counted from.
+struct PairOrigin {
+  int64_t chunk_begin;
+  int kv_head;
 };
 
-/// Attends rows of a chunk that starts at `chunk_begin` to one block.
-void attend_block(const TreeAttentionArgs& a, const Softmax& s, const Block& block,
-                  const RowRange& rows, int64_t chunk_begin, int kv_head) {
+/// Attends rows of a chunk to one block.
+void attend_block(const TreeAttentionArgs& a, const Softmax& s, const PackedBlock& block,
+                  const RowRange& rows, const PairOrigin& origin) {
+  const auto [chunk_begin, kv_head] = origin;
   const int64_t group = a.heads / a.kv_heads;
   const int64_t last = (rows.end - chunk_begin) * group;
   alignas(64) float scores[kAttentionRows * kKeyBlock];
@@ -93,7 +85,7 @@ void attend_block(const TreeAttentionArgs& a, const Softmax& s, const Block& blo
       const int64_t row = chunk_begin + (pair + r) / group;
       const int64_t head = kv_head * group + (pair + r) % group;
       q[r] = a.q + row * a.q_stride + head * a.head_dim;
-      range[r] = lanes_of(a, row, block.base);
+      range[r] = lanes_of(a, row, block.rows->base);
       keys = std::max(keys, range[r].hi);
     }
     if (keys == 0) continue;
@@ -103,7 +95,8 @@ void attend_block(const TreeAttentionArgs& a, const Softmax& s, const Block& blo
         update_softmax(s, pair + r, scores + r * kKeyBlock, range[r], a.scale);
       }
     }
-    product_ranges(n, {s.out + pair * s.width, s.width, scores, kKeyBlock, 1, block.values, s.width},
+    product_ranges(n, {s.out + pair * s.width, s.width, scores, kKeyBlock, 1, block.rows->values,
+                    s.width},
                    range);
   }
 }
@@ -111,32 +104,14 @@ void attend_block(const TreeAttentionArgs& a, const Softmax& s, const Block& blo
 /// Attends rows to the blocks [rows.first_block, last_block) of their keys.
 void attend_blocks(const TreeAttentionArgs& a, const Softmax& s, const RowRange& rows,
                    int64_t last_block, int64_t chunk_begin, int kv_head) {
-  int64_t first_key = std::numeric_limits<int64_t>::max();
-  int64_t last_key = 0;
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    first_key = std::min(first_key, first_visible(a, row));
-    last_key = std::max<int64_t>(last_key, a.queries[static_cast<size_t>(row)].visible);
-  }
-  const int64_t first_block = std::max(rows.first_block, first_key / kKeyBlock);
-  last_key = std::min(last_key, last_block * kKeyBlock);
-  KeyWalk walk(spans_of(a, rows.begin), first_block * kKeyBlock);
-  float* packed = attention_scratch(1, a.head_dim * kKeyBlock);
+  float* packed = attention_scratch(1, int64_t{a.head_dim} * kKeyBlock);
   float* copies = attention_scratch(2, padded(a.head_dim) * kKeyBlock);
+  BlockWalk walk(a, rows, last_block, kv_head);
   Block block;
-  for (block.base = first_block * kKeyBlock; block.base < last_key; block.base += kKeyBlock) {
-    int64_t key_rows[kKeyBlock];
-    const float* keys[kKeyBlock];
-    const int64_t count = std::min(kKeyBlock, last_key - block.base);
-    walk.next(count, key_rows);
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t at = key_rows[j] * a.kv_stride + kv_head * a.head_dim;
-      keys[j] = a.k + at;
-      block.values[j] = a.v + at;
-    }
-    pack_transposed(keys, count, a.head_dim, packed);
-    pad_rows(block.values, count, a.head_dim, copies);
-    block.packed = packed;
-    attend_block(a, s, block, rows, chunk_begin, kv_head);
+  while (walk.next(&block)) {
+    pack_transposed(block.keys, block.count, a.head_dim, packed);
+    pad_rows(block.values, block.count, a.head_dim, copies);
+    attend_block(a, s, {packed, &block}, rows, {chunk_begin, kv_head});
   }
 }
 

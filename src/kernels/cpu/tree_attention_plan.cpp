@@ -1,5 +1,7 @@
 #include "cpu/tree_attention_plan.h"
 
+#include <hwy/cache_control.h>
+
 #include <array>
 #include <limits>
 
@@ -90,6 +92,100 @@ std::vector<AttentionChunk> plan_chunks(const TreeAttentionArgs& args) {
     begin = end;
   }
   return chunks;
+}
+
+BlockWalk::BlockWalk(const TreeAttentionArgs& args, const RowRange& rows, int64_t last_block,
+                     int kv_head)
+    : args_(args), walk_(spans_of(args, rows.begin), 0), base_(0), last_key_(0),
+      column_(int64_t{kv_head} * args.head_dim) {
+  int64_t first_key = std::numeric_limits<int64_t>::max();
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    first_key = std::min(first_key, first_visible(args, row));
+    last_key_ = std::max<int64_t>(last_key_, args.queries[static_cast<size_t>(row)].visible);
+  }
+  const int64_t first_block = std::max(rows.first_block, first_key / kKeyBlock);
+  last_key_ = std::min(last_key_, last_block * kKeyBlock);
+  base_ = first_block * kKeyBlock;
+  walk_ = KeyWalk(spans_of(args, rows.begin), base_);
+  look_ahead();
+}
+
+void BlockWalk::look_ahead() {
+  count_ = std::clamp<int64_t>(last_key_ - base_, 0, kKeyBlock);
+  walk_.next(count_, ahead_);
+  for (int64_t j = 0; j < count_; ++j) {
+    const int64_t at = ahead_[j] * args_.kv_stride + column_;
+    for (int64_t d = 0; d < args_.head_dim; d += 16) {
+      hwy::Prefetch(args_.k + at + d);
+      hwy::Prefetch(args_.v + at + d);
+    }
+  }
+}
+
+bool BlockWalk::next(Block* block) {
+  if (count_ == 0) return false;
+  for (int64_t j = 0; j < count_; ++j) {
+    const int64_t at = ahead_[j] * args_.kv_stride + column_;
+    block->keys[j] = args_.k + at;
+    block->values[j] = args_.v + at;
+  }
+  block->base = base_;
+  block->count = count_;
+  base_ += kKeyBlock;
+  look_ahead();
+  return true;
+}
+
+namespace {
+
+/// The rows that spans cover, overlapping spans joined, so that each row lies in one range.
+std::vector<KeySpan> disjoint_ranges(const TreeAttentionArgs& args) {
+  std::vector<KeySpan> spans(args.spans.begin(), args.spans.end());
+  std::erase_if(spans, [](const KeySpan& s) { return s.count <= 0; });
+  std::sort(spans.begin(), spans.end(),
+            [](const KeySpan& a, const KeySpan& b) { return a.first_row < b.first_row; });
+  std::vector<KeySpan> ranges;
+  for (const KeySpan& s : spans) {
+    if (!ranges.empty() && s.first_row < ranges.back().first_row + ranges.back().count) {
+      KeySpan& last = ranges.back();
+      last.count = std::max(last.count, s.first_row + s.count - last.first_row);
+    } else {
+      ranges.push_back(s);
+    }
+  }
+  return ranges;
+}
+
+}  // namespace
+
+std::vector<KeyBlock> plan_key_blocks(const TreeAttentionArgs& args) {
+  std::vector<KeyBlock> blocks;
+  for (const KeySpan& range : disjoint_ranges(args)) {
+    for (int64_t at = 0; at < range.count; at += kKeyBlock) {
+      blocks.push_back({range.first_row + at, std::min<int64_t>(kKeyBlock, range.count - at), {}});
+    }
+  }
+  const int64_t rows = std::ssize(args.queries);
+  for (int64_t begin = 0; begin < rows;) {
+    const int64_t end = run_end(args.queries, begin, rows);
+    int64_t logical = 0;
+    for (const KeySpan& s : spans_of(args, begin)) {
+      if (s.count == 0) continue;
+      const int64_t last = s.first_row + s.count;
+      auto block = std::upper_bound(blocks.begin(), blocks.end(), s.first_row,
+                                    [](int64_t row, const KeyBlock& b) { return row < b.first_row; });
+      for (--block; block != blocks.end() && block->first_row < last; ++block) {
+        const LaneRange lanes{
+            static_cast<int>(std::max<int64_t>(0, s.first_row - block->first_row)),
+            static_cast<int>(std::min<int64_t>(block->count, last - block->first_row))};
+        block->visits.push_back({begin, end, logical + block->first_row - s.first_row, lanes});
+      }
+      logical += s.count;
+    }
+    begin = end;
+  }
+  std::erase_if(blocks, [](const KeyBlock& b) { return b.visits.empty(); });
+  return blocks;
 }
 
 float* attention_scratch(int slot, int64_t floats) {

@@ -14,7 +14,7 @@
 namespace temper::kernels {
 
 /// Logical keys in a block. Part of the exactness contract: the softmax is rescaled once a block.
-inline constexpr int64_t kKeyBlock = 64;
+inline constexpr int kKeyBlock = 64;
 /// (row, head) pairs that share one packed key block.
 inline constexpr int64_t kPairs = 96;
 
@@ -83,6 +83,67 @@ class KeyWalk {
   size_t index_ = 0;
   int64_t offset_;
 };
+
+/// Rows [begin, end) that see the same keys from `first_block` on.
+struct RowRange {
+  int64_t begin;
+  int64_t end;
+  int64_t first_block;
+};
+
+/// Keys [base, base + count) of a logical key list, for one key/value head.
+struct Block {
+  const float* keys[kKeyBlock];
+  const float* values[kKeyBlock];
+  int64_t base;
+  int64_t count;
+};
+
+/// Walks the blocks that rows see, from rows.first_block to before `last_block`.
+class BlockWalk {
+ public:
+  BlockWalk(const TreeAttentionArgs& args, const RowRange& rows, int64_t last_block, int kv_head);
+  /// Fills the next block and asks the cache for the one behind it; false at the end.
+  bool next(Block* block);
+
+ private:
+  void look_ahead();
+
+  const TreeAttentionArgs& args_;
+  KeyWalk walk_;
+  int64_t base_;
+  int64_t last_key_;
+  int64_t column_;
+  int64_t count_ = 0;
+  int64_t ahead_[kKeyBlock];
+};
+
+/// Lanes of a block at logical key `base` that a row sees, within [first, last).
+[[nodiscard]] inline LaneRange lanes_of(const TreeAttentionArgs& a, int64_t row, int64_t base,
+                                        LaneRange within = {0, kKeyBlock}) {
+  const int64_t lo = std::max<int64_t>(within.lo, first_visible(a, row) - base);
+  const int64_t hi =
+      std::min<int64_t>(within.hi, a.queries[static_cast<size_t>(row)].visible - base);
+  return lo < hi ? LaneRange{static_cast<int>(lo), static_cast<int>(hi)} : LaneRange{0, 0};
+}
+
+/// A run of rows that may see keys of a block of array rows.
+struct Visit {
+  int64_t begin;
+  int64_t end;
+  int64_t base;     ///< Logical key of lane 0 in the run's list; negative if the list starts later.
+  LaneRange lanes;  ///< Lanes that belong to the list.
+};
+
+/// Up to kKeyBlock adjacent rows of the key array, with their visits in ascending row order.
+struct KeyBlock {
+  int64_t first_row;
+  int64_t count;
+  std::vector<Visit> visits;
+};
+
+/// Every key row that some list holds, in exactly one block.
+[[nodiscard]] std::vector<KeyBlock> plan_key_blocks(const TreeAttentionArgs& args);
 
 /// Scratch floats on cache-line boundaries, kept by the calling thread. `slot` below 4.
 float* attention_scratch(int slot, int64_t floats);
