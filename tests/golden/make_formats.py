@@ -1,11 +1,16 @@
-"""Golden vectors for tests/formats, made by the reference tools.
+"""Golden vectors for tests/formats, made by the reference tools, and checks of what Temper writes.
 
-Run by hand, with safetensors, torch, numpy and gguf installed:
+Run by hand, with safetensors, torch, numpy, gguf, tokenizers and transformers installed:
 
-    python tests/golden/make_formats.py             writes tests/golden/formats/*
-    python tests/golden/make_formats.py check FILE  loads a safetensors file that Temper wrote
+    python tests/golden/make_formats.py                   writes tests/golden/formats/*
+    python tests/golden/make_formats.py check FILE        loads a safetensors file that Temper wrote
+    python tests/golden/make_formats.py folder DIR GGUF   loads a folder that Temper wrote from GGUF
+                                                          (formats_test with TEMPER_EXPORT_FOLDER=DIR)
+                                                          and compares it with what transformers
+                                                          makes of the same GGUF file
 """
 
+import json
 import pathlib
 import sys
 
@@ -38,6 +43,154 @@ def safetensors_file():
     save_file(tensors, OUT / "reference.safetensors", metadata={"format": "pt"})
 
 
+QUANTISED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]
+
+
+def dequantise_file():
+    """Blocks of random bytes (scales finite) and the gguf package's values for them."""
+    import gguf
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(7)
+    halves = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
+              "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+    tensors = {}
+    for name in QUANTISED:
+        kind = gguf.GGMLQuantizationType[name]
+        weights, size = gguf.GGML_QUANT_SIZES[kind]
+        blocks = rng.integers(0, 256, (1024 // weights, size), dtype=np.uint8)
+        for at in halves[name]:
+            scale = rng.normal(0, 0.05, len(blocks)).astype(np.float16)
+            scale[0] = np.float16(6e-7)  # a subnormal half
+            blocks[:, at:at + 2] = scale.view(np.uint8).reshape(-1, 2)
+        tensors[name + ".blocks"] = blocks
+        tensors[name + ".values"] = gguf.quants.dequantize(blocks, kind).astype(np.float32)
+    for name in ["F16", "BF16"]:
+        bits = rng.integers(0, 65536, 256, dtype=np.uint16)
+        bits = bits[(bits & 0x7c00) != 0x7c00]  # no inf, no NaN in either format
+        kind = gguf.GGMLQuantizationType[name]
+        tensors[name + ".blocks"] = bits.view(np.uint8)
+        tensors[name + ".values"] = gguf.quants.dequantize(bits.view(np.uint8), kind).astype(np.float32)
+    save_file(tensors, OUT / "dequantise.safetensors")
+
+
+def byte_chars():
+    """The byte-level alphabet: the character that stands for each byte."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in plain]
+    table = {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(rest)}
+    return [table[b] for b in range(256)]
+
+
+def add_sizes(writer, arch_vocab):
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(arch_vocab)
+
+
+def tiny_llama():
+    """A llama of one layer with rows permuted as converters do, and its plain weights beside it."""
+    import gguf
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(11)
+    tokens = ["<|end|>", "<|user|>", *byte_chars(), "he", "\u0120t", "\u0120the", "[PAD261]"]
+    merges = ["h e", "\u0120 t", "\u0120t he"]
+    types = [3, 4] + [1] * (len(tokens) - 3) + [5]
+    writer = gguf.GGUFWriter(OUT / "tiny_llama.gguf", "llama")
+    add_sizes(writer, len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_eos_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_add_bos_token(True)
+    writer.add_chat_template("{{ messages[0].content }}")
+
+    expected = {}
+
+    def tensor(name, hf, shape, kind="F32", heads=0):
+        value = rng.normal(0, 0.1, shape).astype(np.float32)
+        stored = value
+        if heads:
+            half = shape[0] // heads // 2
+            stored = value.reshape(heads, 2, half, *shape[1:]).swapaxes(1, 2).reshape(shape)
+        quant = gguf.GGMLQuantizationType[kind]
+        data = gguf.quants.quantize(stored, quant)
+        back = gguf.quants.dequantize(data, quant).astype(np.float32).reshape(shape)
+        if heads:
+            back = back.reshape(heads, half, 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
+        expected[hf] = np.ascontiguousarray(back)
+        writer.add_tensor(name, data, raw_dtype=quant)
+
+    block, layer = "blk.0.", "model.layers.0."
+    tensor("token_embd.weight", "model.embed_tokens.weight", (len(tokens), 32), "Q8_0")
+    tensor("output_norm.weight", "model.norm.weight", (32,))
+    tensor(block + "attn_norm.weight", layer + "input_layernorm.weight", (32,))
+    tensor(block + "ffn_norm.weight", layer + "post_attention_layernorm.weight", (32,))
+    tensor(block + "attn_q.weight", layer + "self_attn.q_proj.weight", (32, 32), "F16", heads=4)
+    tensor(block + "attn_q.bias", layer + "self_attn.q_proj.bias", (32,), heads=4)
+    tensor(block + "attn_k.weight", layer + "self_attn.k_proj.weight", (16, 32), "Q4_0", heads=2)
+    tensor(block + "attn_k.bias", layer + "self_attn.k_proj.bias", (16,), heads=2)
+    tensor(block + "attn_v.weight", layer + "self_attn.v_proj.weight", (16, 32), "BF16")
+    tensor(block + "attn_v.bias", layer + "self_attn.v_proj.bias", (16,))
+    tensor(block + "attn_output.weight", layer + "self_attn.o_proj.weight", (32, 32), "Q5_1")
+    tensor(block + "attn_output.bias", layer + "self_attn.o_proj.bias", (32,))
+    tensor(block + "ffn_gate.weight", layer + "mlp.gate_proj.weight", (64, 32), "Q4_1")
+    tensor(block + "ffn_up.weight", layer + "mlp.up_proj.weight", (64, 32), "Q5_0")
+    tensor(block + "ffn_down.weight", layer + "mlp.down_proj.weight", (32, 64), "F32")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    save_file(expected, OUT / "tiny_llama.safetensors")
+
+
+def tiny_sentencepiece():
+    """A sentencepiece vocabulary in a GGUF file, and the merges that transformers derives from it."""
+    import gguf
+    from tokenizers import Tokenizer, decoders, models, normalizers
+    from transformers.convert_slow_tokenizer import generate_merges
+
+    pieces = ["\u2581t", "he", "\u2581the", "er", "in", "\u2581a", "re", "on", "\u2581there", "ther",
+              "the", "ere", "\u00e9t", "\u00e9t\u00e9", "\u2581\u2581", "\u2581\u2581\u2581"]
+    letters = ["\u2581", *"etaoinshrdlu", "\u00e9"]
+    tokens = ["<unk>", "<s>", "</s>", *[f"<0x{b:02X}>" for b in range(256)]]
+    scores = [0.0] * len(tokens)
+    types = [2, 3, 3] + [6] * 256
+    for i, piece in enumerate(pieces + letters):
+        tokens.append(piece)
+        scores.append(-float(i // 2))  # pairs of equal scores, so that ties are decided too
+        types.append(1)
+    writer = gguf.GGUFWriter(OUT / "tiny_sentencepiece.gguf", "llama")
+    add_sizes(writer, len(tokens))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), 32), dtype=np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    vocab = {t: i for i, t in enumerate(tokens)}
+    merges = generate_merges(vocab, dict(zip(tokens, scores)))
+    (OUT / "tiny_sentencepiece.json").write_text(
+        json.dumps({"merges": [list(m) for m in merges]}, ensure_ascii=False))
+
+
 def check(path):
     from safetensors.torch import load_file
 
@@ -45,9 +198,49 @@ def check(path):
         print(name, tensor.dtype, tuple(tensor.shape), tensor.flatten()[:6].tolist())
 
 
+TEXTS = ["", " ", "Hello world", "  two  spaces ", "tabs\tand\r\n\r\nlines", "12345 and 3.14",
+         "caf\u00e9 na\u00efve \u4f60\u597d \U0001f600\u200d\U0001f525", "don't I'LL", "x" * 300,
+         "<|im_start|>user\nHi<|im_end|>", "a\u00a0b\u3000c\u0085d", "\u0663\u0664 \u00bd"]
+
+
+def check_folder(folder, gguf_file):
+    """Weights equal to the bit, ids equal, and a greedy completion to look at."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ours = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    where = pathlib.Path(gguf_file)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        where.parent, gguf_file=where.name, dtype=torch.float32)
+    reference = AutoTokenizer.from_pretrained(where.parent, gguf_file=where.name)
+    state = theirs.state_dict()
+    differing = [n for n, t in ours.state_dict().items() if not torch.equal(t, state[n])]
+    print("tensors", len(state), "differing", differing)
+    print("config", {k: (v, getattr(theirs.config, k, None))
+                     for k, v in ours.config.to_dict().items()
+                     if getattr(theirs.config, k, None) != v})
+    for text in TEXTS:
+        a = tokenizer(text, add_special_tokens=False).input_ids
+        b = reference(text, add_special_tokens=False).input_ids
+        assert a == b, (text, a, b)
+        assert tokenizer.decode(a) == text, (text, tokenizer.decode(a))
+    print("token ids agree on", len(TEXTS), "texts; specials", tokenizer.special_tokens_map)
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt",
+                                        return_dict=True)
+    out = ours.generate(**ids, max_new_tokens=24, do_sample=False)
+    print(tokenizer.decode(out[0]))
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1] == "check":
         check(sys.argv[2])
+    elif len(sys.argv) == 4 and sys.argv[1] == "folder":
+        check_folder(sys.argv[2], sys.argv[3])
     else:
         OUT.mkdir(exist_ok=True)
         safetensors_file()
+        dequantise_file()
+        tiny_llama()
+        tiny_sentencepiece()
