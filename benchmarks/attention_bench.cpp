@@ -13,6 +13,7 @@ namespace {
 
 using temper::kernels::KeySpan;
 using temper::kernels::TreeAttentionArgs;
+using temper::kernels::TreeAttentionBackwardArgs;
 
 constexpr int kHeads = 9;
 constexpr int kKvHeads = 3;
@@ -41,10 +42,21 @@ struct Problem {
     v = k;
     out.resize(q.size());
     lse.resize(static_cast<size_t>(rows * kHeads));
-    return {.q = q.data(), .q_stride = kHeads * kHeadDim, .k = k.data(), .v = v.data(),
-            .kv_stride = kKvHeads * kHeadDim, .out = out.data(), .out_stride = kHeads * kHeadDim,
-            .lse = lse.data(), .spans = spans, .queries = queries, .heads = kHeads,
-            .kv_heads = kKvHeads, .head_dim = kHeadDim, .scale = 0.125f, .window = 0};
+    return {.q = q.data(),
+            .q_stride = kHeads * kHeadDim,
+            .k = k.data(),
+            .v = v.data(),
+            .kv_stride = kKvHeads * kHeadDim,
+            .out = out.data(),
+            .out_stride = kHeads * kHeadDim,
+            .lse = lse.data(),
+            .spans = spans,
+            .queries = queries,
+            .heads = kHeads,
+            .kv_heads = kKvHeads,
+            .head_dim = kHeadDim,
+            .scale = 0.125f,
+            .window = 0};
   }
 
   double keys_seen() const {
@@ -62,8 +74,8 @@ Problem training(int64_t prompt, int64_t children, int64_t length) {
     if (before > 0) p.spans.push_back({0, before});
     p.spans.push_back({p.key_rows, rows});
     for (int64_t i = 0; i < rows; ++i) {
-      p.queries.push_back({begin, static_cast<int32_t>(p.spans.size()),
-                           static_cast<int32_t>(before + i + 1), 0});
+      p.queries.push_back(
+          {begin, static_cast<int32_t>(p.spans.size()), static_cast<int32_t>(before + i + 1), 0});
     }
     p.key_rows += rows;
   };
@@ -81,8 +93,8 @@ Problem decode(int64_t rows, int64_t group, int64_t context) {
     const auto begin = static_cast<int32_t>(p.spans.size());
     for (int64_t page = 0; page < shared; ++page) p.spans.push_back({base + page * 32, 32});
     p.spans.push_back({base + (shared + row % group) * 32, 32});
-    p.queries.push_back({begin, static_cast<int32_t>(p.spans.size()),
-                         static_cast<int32_t>(shared * 32 + 32), 0});
+    p.queries.push_back(
+        {begin, static_cast<int32_t>(p.spans.size()), static_cast<int32_t>(shared * 32 + 32), 0});
     p.key_rows = base + (shared + group) * 32;
   }
   return p;
@@ -107,19 +119,21 @@ void run_forward(benchmark::State& state, Problem p, int64_t threads) {
 void Prefill(benchmark::State& state) {
   run_forward(state, training(state.range(0), 0, 0), state.range(1));
 }
-BENCHMARK(Prefill)->ArgNames({"length", "threads"})->ArgsProduct({{128, 512, 2048}, {1, 2}})
+BENCHMARK(Prefill)
+    ->ArgNames({"length", "threads"})
+    ->ArgsProduct({{128, 512, 2048}, {1, 2}})
     ->UseRealTime();
 
-void Group(benchmark::State& state) {
-  run_forward(state, training(256, 8, 128), state.range(0));
-}
+void Group(benchmark::State& state) { run_forward(state, training(256, 8, 128), state.range(0)); }
 BENCHMARK(Group)->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime();
 
 void Decode(benchmark::State& state) {
   run_forward(state, decode(state.range(0), state.range(1), 512), state.range(2));
 }
-BENCHMARK(Decode)->ArgNames({"rows", "group", "threads"})
-    ->ArgsProduct({{1, 64}, {1, 8}, {1, 2}})->UseRealTime();
+BENCHMARK(Decode)
+    ->ArgNames({"rows", "group", "threads"})
+    ->ArgsProduct({{1, 64}, {1, 8}, {1, 2}})
+    ->UseRealTime();
 
 void run_backward(benchmark::State& state, Problem p, int64_t threads) {
   temper::set_num_threads(static_cast<int>(threads));
@@ -127,19 +141,25 @@ void run_backward(benchmark::State& state, Problem p, int64_t threads) {
   tree_attention(args);
   const std::vector<float> dout = noise(std::ssize(p.q));
   std::vector<float> dq(p.q.size()), dk(p.k.size()), dv(p.v.size());
-  for (auto _ : state) {
-    tree_attention_backward({.forward = args, .dout = dout.data(), .dout_stride = args.out_stride,
-                             .dq = dq.data(), .dq_stride = args.q_stride, .dk = dk.data(),
-                             .dv = dv.data(), .dkv_stride = args.kv_stride});
-  }
+  const TreeAttentionBackwardArgs gradients{.forward = args,
+                                            .dout = dout.data(),
+                                            .dout_stride = args.out_stride,
+                                            .dq = dq.data(),
+                                            .dq_stride = args.q_stride,
+                                            .dk = dk.data(),
+                                            .dv = dv.data(),
+                                            .dkv_stride = args.kv_stride};
+  for (auto _ : state) tree_attention_backward(gradients);
   report(state, p, 10);
 }
 
 void PrefillBackward(benchmark::State& state) {
   run_backward(state, training(state.range(0), 0, 0), state.range(1));
 }
-BENCHMARK(PrefillBackward)->ArgNames({"length", "threads"})
-    ->ArgsProduct({{128, 512, 2048}, {1, 2}})->UseRealTime();
+BENCHMARK(PrefillBackward)
+    ->ArgNames({"length", "threads"})
+    ->ArgsProduct({{128, 512, 2048}, {1, 2}})
+    ->UseRealTime();
 
 void GroupBackward(benchmark::State& state) {
   run_backward(state, training(256, 8, 128), state.range(0));

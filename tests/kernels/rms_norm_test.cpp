@@ -23,8 +23,13 @@ Norm run(const std::vector<float>& x, const std::vector<float>& w, int64_t rows)
   Norm out;
   out.y.resize(x.size());
   out.rstd.resize(static_cast<size_t>(rows));
-  rms_norm({.x = x.data(), .weight = w.data(), .y = out.y.data(), .rstd = out.rstd.data(),
-            .rows = rows, .width = std::ssize(w), .eps = kEps});
+  rms_norm({.x = x.data(),
+            .weight = w.data(),
+            .y = out.y.data(),
+            .rstd = out.rstd.data(),
+            .rows = rows,
+            .width = std::ssize(w),
+            .eps = kEps});
   return out;
 }
 
@@ -35,9 +40,15 @@ struct NormGradients {
 NormGradients run_backward(const std::vector<float>& dy, const std::vector<float>& x,
                            const std::vector<float>& w, const std::vector<float>& rstd) {
   NormGradients g{std::vector<float>(x.size()), std::vector<float>(w.size())};
-  rms_norm_backward({.dy = dy.data(), .x = x.data(), .weight = w.data(), .rstd = rstd.data(),
-                     .dx = g.dx.data(), .accumulate_dx = false, .dweight = g.dw.data(),
-                     .rows = std::ssize(rstd), .width = std::ssize(w)});
+  rms_norm_backward({.dy = dy.data(),
+                     .x = x.data(),
+                     .weight = w.data(),
+                     .rstd = rstd.data(),
+                     .dx = g.dx.data(),
+                     .accumulate_dx = false,
+                     .dweight = g.dw.data(),
+                     .rows = std::ssize(rstd),
+                     .width = std::ssize(w)});
   return g;
 }
 
@@ -50,7 +61,8 @@ double weighted_sum(const std::vector<float>& dy, const std::vector<double>& x,
     double squares = 0;
     for (size_t i = 0; i < width; ++i) squares += x[row * width + i] * x[row * width + i];
     const double rstd = 1 / std::sqrt(squares / static_cast<double>(width) + double{kEps});
-    for (size_t i = 0; i < width; ++i) total += dy[row * width + i] * x[row * width + i] * rstd * w[i];
+    for (size_t i = 0; i < width; ++i)
+      total += dy[row * width + i] * x[row * width + i] * rstd * w[i];
   }
   return total;
 }
@@ -71,7 +83,8 @@ TEST(RmsNorm, MatchesDoubleFormula) {
     const Norm n = run(x, w, 3);
     for (int64_t row = 0; row < 3; ++row) {
       double squares = 0;
-      for (int64_t i = 0; i < width; ++i) squares += double{x[row * width + i]} * x[row * width + i];
+      for (int64_t i = 0; i < width; ++i)
+        squares += double{x[row * width + i]} * x[row * width + i];
       const double rstd = 1 / std::sqrt(squares / static_cast<double>(width) + double{kEps});
       for (int64_t i = 0; i < width; ++i) {
         ASSERT_NEAR(n.y[row * width + i], x[row * width + i] * rstd * w[i], 2e-6) << width;
@@ -109,7 +122,8 @@ TEST(RmsNorm, RowAloneHasTheBitsOfTheBatch) {
   for (const int64_t row : {0, 31, 64}) {
     const std::vector<float> one(x.begin() + row * width, x.begin() + (row + 1) * width);
     const Norm alone = run(one, w, 1);
-    EXPECT_TRUE(same_bits(alone.y, {all.y.begin() + row * width, all.y.begin() + (row + 1) * width}));
+    EXPECT_TRUE(
+        same_bits(alone.y, {all.y.begin() + row * width, all.y.begin() + (row + 1) * width}));
     EXPECT_EQ(alone.rstd[0], all.rstd[static_cast<size_t>(row)]);
   }
 }
@@ -123,7 +137,8 @@ TEST(RmsNorm, SameBitsForAnyThreadsAndTarget) {
     const Norm n = run(x, w, rows);
     const NormGradients g = run_backward(dy, x, w, n.rstd);
     std::vector<float> all = n.y;
-    for (const auto* part : {&n.rstd, &g.dx, &g.dw}) all.insert(all.end(), part->begin(), part->end());
+    for (const auto* part : {&n.rstd, &g.dx, &g.dw})
+      all.insert(all.end(), part->begin(), part->end());
     return all;
   };
   const std::vector<float> want = everything();
@@ -143,9 +158,14 @@ TEST(RmsNorm, WeightGradientOfSplitRowsHasTheBitsOfOneCall) {
   const NormGradients whole = run_backward(dy, x, w, n.rstd);
   std::vector<float> dw(static_cast<size_t>(width));
   for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 12}, {12, 13}, {13, 37}}) {
-    rms_norm_backward({.dy = dy.data() + begin * width, .x = x.data() + begin * width,
-                       .weight = w.data(), .rstd = n.rstd.data() + begin, .dx = nullptr,
-                       .accumulate_dx = false, .dweight = dw.data(), .rows = end - begin,
+    rms_norm_backward({.dy = dy.data() + begin * width,
+                       .x = x.data() + begin * width,
+                       .weight = w.data(),
+                       .rstd = n.rstd.data() + begin,
+                       .dx = nullptr,
+                       .accumulate_dx = false,
+                       .dweight = dw.data(),
+                       .rows = end - begin,
                        .width = width});
   }
   EXPECT_TRUE(same_bits(dw, whole.dw));
@@ -159,8 +179,14 @@ TEST(RmsNorm, AccumulatesIntoDx) {
   const NormGradients plain = run_backward(dy, x, w, n.rstd);
   const auto before = random_floats(66, 18);
   std::vector<float> dx = before;
-  rms_norm_backward({.dy = dy.data(), .x = x.data(), .weight = w.data(), .rstd = n.rstd.data(),
-                     .dx = dx.data(), .accumulate_dx = true, .dweight = nullptr, .rows = 2,
+  rms_norm_backward({.dy = dy.data(),
+                     .x = x.data(),
+                     .weight = w.data(),
+                     .rstd = n.rstd.data(),
+                     .dx = dx.data(),
+                     .accumulate_dx = true,
+                     .dweight = nullptr,
+                     .rows = 2,
                      .width = 33});
   for (size_t i = 0; i < dx.size(); ++i) EXPECT_EQ(dx[i], before[i] + plain.dx[i]);
 }

@@ -36,10 +36,19 @@ struct Problem {
   TreeAttentionArgs args(std::vector<float>& out, std::vector<float>& lse) const {
     out.resize(static_cast<size_t>(rows() * q_width()));
     lse.resize(static_cast<size_t>(rows() * shape.heads));
-    return {.q = q.data(), .q_stride = q_width(), .k = k.data(), .v = v.data(),
-            .kv_stride = kv_width(), .out = out.data(), .out_stride = q_width(),
-            .lse = lse.data(), .spans = spans, .queries = queries, .heads = shape.heads,
-            .kv_heads = shape.kv_heads, .head_dim = shape.head_dim,
+    return {.q = q.data(),
+            .q_stride = q_width(),
+            .k = k.data(),
+            .v = v.data(),
+            .kv_stride = kv_width(),
+            .out = out.data(),
+            .out_stride = q_width(),
+            .lse = lse.data(),
+            .spans = spans,
+            .queries = queries,
+            .heads = shape.heads,
+            .kv_heads = shape.kv_heads,
+            .head_dim = shape.head_dim,
             .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
             .window = shape.window};
   }
@@ -77,7 +86,8 @@ Problem make_tree(const std::vector<TreeNode>& nodes, const Shape& shape, uint32
   for (const TreeNode& node : nodes) {
     std::vector<KeySpan> path = {{p.rows(), node.length}};
     for (int up = node.parent; up >= 0; up = nodes[static_cast<size_t>(up)].parent) {
-      path.insert(path.begin(), {start[static_cast<size_t>(up)], nodes[static_cast<size_t>(up)].length});
+      path.insert(path.begin(),
+                  {start[static_cast<size_t>(up)], nodes[static_cast<size_t>(up)].length});
     }
     const int64_t before = node.parent < 0 ? 0
                                            : depth[static_cast<size_t>(node.parent)] +
@@ -180,8 +190,8 @@ TEST(TreeAttention, MatchesTheDefinitionOnLongTexts) {
 }
 
 TEST(TreeAttention, MatchesTheDefinitionOnTrees) {
-  for (const Shape& shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{9, 3, 64, 5}, Shape{2, 1, 8, 64},
-                             Shape{8, 1, 256}, Shape{7, 1, 40, 50}}) {
+  for (const Shape& shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{9, 3, 64, 5},
+                             Shape{2, 1, 8, 64}, Shape{8, 1, 256}, Shape{7, 1, 40, 50}}) {
     SCOPED_TRACE(testing::Message() << shape.heads << " " << shape.head_dim << " " << shape.window);
     expect_matches_reference(make_tree(kThreeLevels, shape));
   }
@@ -219,8 +229,8 @@ void expect_decode_has_the_same_bits(const Problem& p) {
     one.queries = {{0, static_cast<int32_t>(pages), query.visible, query.position}};
     one.q.assign(p.q.begin() + row * p.q_width(), p.q.begin() + (row + 1) * p.q_width());
     const Result alone = run(one);
-    ASSERT_TRUE(same_bits(
-        alone.out, {all.out.begin() + row * p.q_width(), all.out.begin() + (row + 1) * p.q_width()}))
+    ASSERT_TRUE(same_bits(alone.out, {all.out.begin() + row * p.q_width(),
+                                      all.out.begin() + (row + 1) * p.q_width()}))
         << row;
     ASSERT_TRUE(same_bits(alone.lse, {all.lse.begin() + row * p.shape.heads,
                                       all.lse.begin() + (row + 1) * p.shape.heads}));
@@ -255,10 +265,11 @@ Problem make_group(int64_t prompt, int64_t group, const Shape& shape) {
   Problem p{.shape = shape};
   for (int64_t g = 0; g < group; ++g) {
     const auto begin = static_cast<int32_t>(p.spans.size());
-    for (int64_t at = 0; at < prompt; at += 32) p.spans.push_back({at, std::min<int64_t>(32, prompt - at)});
+    for (int64_t at = 0; at < prompt; at += 32)
+      p.spans.push_back({at, std::min<int64_t>(32, prompt - at)});
     p.spans.push_back({prompt + g * 40, g + 1});
-    p.queries.push_back({begin, static_cast<int32_t>(p.spans.size()),
-                         static_cast<int32_t>(prompt + g + 1), 0});
+    p.queries.push_back(
+        {begin, static_cast<int32_t>(p.spans.size()), static_cast<int32_t>(prompt + g + 1), 0});
   }
   p.key_rows = prompt + group * 40;
   p.fill(5);
@@ -297,6 +308,12 @@ TEST(TreeAttention, NotANumberStaysWithTheRowsThatSeeIt) {
     EXPECT_EQ(std::isnan(r.out[row * p.q_width() + 3]), row >= 20) << row;
     EXPECT_FALSE(std::isnan(r.out[row * p.q_width() + 4])) << row;
   }
+  p.k[30 * p.kv_width()] = NAN;
+  const Result worse = run(p);
+  for (int64_t row = 0; row < 40; ++row) {
+    EXPECT_EQ(std::isnan(worse.out[row * p.q_width() + 4]), row >= 30) << row;
+    EXPECT_FALSE(std::isnan(worse.out[row * p.q_width() + 20])) << row;
+  }
 }
 
 struct Gradients {
@@ -309,9 +326,14 @@ Gradients run_backward(const Problem& p, const std::vector<float>& dout) {
   tree_attention(args);
   Gradients g{std::vector<float>(p.q.size()), std::vector<float>(p.k.size()),
               std::vector<float>(p.v.size())};
-  tree_attention_backward({.forward = args, .dout = dout.data(), .dout_stride = p.q_width(),
-                           .dq = g.dq.data(), .dq_stride = p.q_width(), .dk = g.dk.data(),
-                           .dv = g.dv.data(), .dkv_stride = p.kv_width()});
+  tree_attention_backward({.forward = args,
+                           .dout = dout.data(),
+                           .dout_stride = p.q_width(),
+                           .dq = g.dq.data(),
+                           .dq_stride = p.q_width(),
+                           .dk = g.dk.data(),
+                           .dv = g.dv.data(),
+                           .dkv_stride = p.kv_width()});
   return g;
 }
 
@@ -399,8 +421,8 @@ TEST(TreeAttentionBackward, MatchesTheChainRule) {
 }
 
 TEST(TreeAttentionBackward, MatchesTheChainRuleOnTrees) {
-  for (const Shape& shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{9, 3, 64, 5},
-                             Shape{8, 1, 256}, Shape{7, 1, 40, 50}}) {
+  for (const Shape& shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{9, 3, 64, 5}, Shape{8, 1, 256},
+                             Shape{7, 1, 40, 50}}) {
     SCOPED_TRACE(testing::Message() << shape.heads << " " << shape.head_dim << " " << shape.window);
     expect_gradients_match(make_tree(kThreeLevels, shape));
   }
@@ -429,9 +451,14 @@ TEST(TreeAttentionBackward, AddsToKeyAndValueGradientsAndOverwritesQueryGradient
   tree_attention(args);
   Gradients g{std::vector<float>(p.q.size(), 7.0f), std::vector<float>(p.k.size(), 1.0f),
               std::vector<float>(p.v.size(), 2.0f)};
-  tree_attention_backward({.forward = args, .dout = dout.data(), .dout_stride = p.q_width(),
-                           .dq = g.dq.data(), .dq_stride = p.q_width(), .dk = g.dk.data(),
-                           .dv = g.dv.data(), .dkv_stride = p.kv_width()});
+  tree_attention_backward({.forward = args,
+                           .dout = dout.data(),
+                           .dout_stride = p.q_width(),
+                           .dq = g.dq.data(),
+                           .dq_stride = p.q_width(),
+                           .dk = g.dk.data(),
+                           .dv = g.dv.data(),
+                           .dkv_stride = p.kv_width()});
   EXPECT_TRUE(same_bits(g.dq, once.dq));
   for (size_t i = 0; i < g.dk.size(); ++i) EXPECT_EQ(g.dk[i], 1.0f + once.dk[i]);
   for (size_t i = 0; i < g.dv.size(); ++i) EXPECT_EQ(g.dv[i], 2.0f + once.dv[i]);

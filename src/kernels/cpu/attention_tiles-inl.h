@@ -29,7 +29,8 @@ HWY_INLINE V16 load_blocks(const float* const* rows, int64_t offset) {
   const hn::FixedTag<float, 4> d4;
 #if HWY_MAX_BYTES >= 64
   const hn::FixedTag<float, 8> d8;
-  const auto low = hn::Combine(d8, hn::LoadU(d4, rows[4] + offset), hn::LoadU(d4, rows[0] + offset));
+  const auto low =
+      hn::Combine(d8, hn::LoadU(d4, rows[4] + offset), hn::LoadU(d4, rows[0] + offset));
   const auto high =
       hn::Combine(d8, hn::LoadU(d4, rows[12] + offset), hn::LoadU(d4, rows[8] + offset));
   return hn::Combine(D16(), high, low);

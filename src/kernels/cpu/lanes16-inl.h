@@ -80,12 +80,12 @@ HWY_INLINE void store_some(const F16& a, float* p, int64_t count) {
   }
 }
 
-#define TEMPER_LANEWISE(name, expression)                       \
-  HWY_INLINE F16 name(const F16& a, const F16& b) {             \
-    F16 r;                                                      \
-    TEMPER_UNROLL                                               \
-    for (int i = 0; i < kParts; ++i) r.part[i] = expression;    \
-    return r;                                                   \
+#define TEMPER_LANEWISE(name, expression)                    \
+  HWY_INLINE F16 name(const F16& a, const F16& b) {          \
+    F16 r;                                                   \
+    TEMPER_UNROLL                                            \
+    for (int i = 0; i < kParts; ++i) r.part[i] = expression; \
+    return r;                                                \
   }
 TEMPER_LANEWISE(add16, hn::Add(a.part[i], b.part[i]))
 TEMPER_LANEWISE(sub16, hn::Sub(a.part[i], b.part[i]))
@@ -126,12 +126,10 @@ HWY_INLINE float sum16(const F16& a) {
 }
 
 HWY_INLINE float max_of16(const F16& a) {
-  alignas(64) float lane[16];
-  store16(a, lane);
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] = lane[i + half] > lane[i] ? lane[i + half] : lane[i];
-  }
-  return lane[0];
+  V16 most = a.part[0];
+  TEMPER_UNROLL
+  for (int i = 1; i < kParts; ++i) most = hn::Max(most, a.part[i]);
+  return hn::GetLane(hn::MaxOfLanes(D16(), most));
 }
 
 /// e^x and ln x of one float, with the bits of the vector functions.

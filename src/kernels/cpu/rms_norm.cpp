@@ -127,8 +127,9 @@ int64_t row_grain(int64_t width) { return std::max<int64_t>(1, kFloatsPerThread 
 }  // namespace
 
 void rms_norm(const RmsNormArgs& args) {
-  TEMPER_CHECK(args.rows >= 0 && args.width >= 1, "[rms_norm] expected rows >= 0 and width >= 1, got ",
-               args.rows, " and ", args.width);
+  TEMPER_CHECK(args.rows >= 0 && args.width >= 1,
+               "[rms_norm] expected rows >= 0 and width >= 1, got ", args.rows, " and ",
+               args.width);
   parallel_for(args.rows, row_grain(args.width), [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(NormRows)(args, begin, end);
   });

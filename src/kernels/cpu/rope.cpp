@@ -109,9 +109,9 @@ RopeTable make_rope_table(int64_t head_dim, int64_t positions, double theta,
 void rope(float* x, int64_t row_stride, std::span<const int32_t> positions, int64_t heads,
           const RopeTable& table, bool inverse) {
   for (size_t row = 0; row < positions.size(); ++row) {
-    TEMPER_CHECK(positions[row] >= 0 && positions[row] < table.positions,
-                 "[rope] position ", positions[row], " of row ", row, " is outside the table of ",
-                 table.positions, " positions: the text is longer than the model's context");
+    TEMPER_CHECK(positions[row] >= 0 && positions[row] < table.positions, "[rope] position ",
+                 positions[row], " of row ", row, " is outside the table of ", table.positions,
+                 " positions: the text is longer than the model's context");
   }
   const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(1, heads * 2 * table.half));
   parallel_for(std::ssize(positions), grain, [&](int64_t begin, int64_t end) {

@@ -17,9 +17,9 @@ namespace HWY_NAMESPACE {
 /// Running softmax of the (row, head) pairs of one chunk and one key/value head; pair = row * group
 /// + head, counted within the chunk and the group.
 struct Softmax {
-  float* max;   // [pairs]
-  float* sum;   // [pairs, 16] by lane of the key.
-  float* out;   // [pairs, width] not yet divided by the sum.
+  float* max;  // [pairs]
+  float* sum;  // [pairs, 16] by lane of the key.
+  float* out;  // [pairs, width] not yet divided by the sum.
   int64_t width;
 };
 
@@ -41,7 +41,7 @@ HWY_INLINE void update_softmax(const Softmax& s, int64_t pair, float* scores, La
   F16 total = load16(sum);
   float max = before;
   if (!(block_max <= before)) {
-    // A factor of exactly 1 would be applied otherwise.
+    // With the maximum unchanged the factor would be exactly 1.
     max = block_max;
     const F16 shrink = set16(exp1(before - max));
     total = mul16(total, shrink);
@@ -95,9 +95,9 @@ void attend_block(const TreeAttentionArgs& a, const Softmax& s, const PackedBloc
         update_softmax(s, pair + r, scores + r * kKeyBlock, range[r], a.scale);
       }
     }
-    product_ranges(n, {s.out + pair * s.width, s.width, scores, kKeyBlock, 1, block.rows->values,
-                    s.width},
-                   range);
+    product_ranges(
+        n, {s.out + pair * s.width, s.width, scores, kKeyBlock, 1, block.rows->values, s.width},
+        range);
   }
 }
 

@@ -27,8 +27,10 @@ struct Pair {
 Pair make_pair(const TreeAttentionBackwardArgs& g, const float* delta, int64_t row, int64_t head) {
   const TreeAttentionArgs& a = g.forward;
   return {a.q + row * a.q_stride + head * a.head_dim,
-          g.dout + row * g.dout_stride + head * a.head_dim, a.lse[row * a.heads + head],
-          delta[row * a.heads + head], {0, 0}};
+          g.dout + row * g.dout_stride + head * a.head_dim,
+          a.lse[row * a.heads + head],
+          delta[row * a.heads + head],
+          {0, 0}};
 }
 
 struct PackedPair {
@@ -191,8 +193,10 @@ void KeySums::flush() {
     };
     while (first < last && blind(first)) ++first;
     while (first < last && blind(last - 1)) --last;
-    product_tile(n, {dv + key * width, width, p + key, 1, kKeyBlock, dout.data(), width}, first, last);
-    product_tile(n, {dk + key * width, width, ds + key, 1, kKeyBlock, q.data(), width}, first, last);
+    product_tile(n, {dv + key * width, width, p + key, 1, kKeyBlock, dout.data(), width}, first,
+                 last);
+    product_tile(n, {dk + key * width, width, ds + key, 1, kKeyBlock, q.data(), width}, first,
+                 last);
   }
   pairs.clear();
 }
@@ -213,8 +217,12 @@ void KeyGradient(const TreeAttentionBackwardArgs& g, const float* delta, const K
     }
     pack_transposed(rows, block.count, a.head_dim, at);
   }
-  KeySums sums{{packed, packed + pack, a.head_dim, a.scale}, block.count, width, memory,
-               memory + kKeyBlock * width, {}};
+  KeySums sums{{packed, packed + pack, a.head_dim, a.scale},
+               block.count,
+               width,
+               memory,
+               memory + kKeyBlock * width,
+               {}};
   for (const Visit& visit : block.visits) {
     for (int64_t row = visit.begin; row < visit.end; ++row) {
       const LaneRange range = lanes_of(a, row, visit.base, visit.lanes);

@@ -50,10 +50,10 @@ void check_attention(const TreeAttentionArgs& args, const char* op) {
   for (size_t row = 0; row < args.queries.size(); ++row) {
     const Query& q = args.queries[row];
     if (row == 0 || !same_list(q, args.queries[row - 1])) {
-      TEMPER_CHECK(q.span_begin >= 0 && q.span_begin <= q.span_end &&
-                       q.span_end <= std::ssize(args.spans),
-                   "[", op, "] row ", row, " has spans [", q.span_begin, ", ", q.span_end,
-                   ") of ", args.spans.size());
+      TEMPER_CHECK(
+          q.span_begin >= 0 && q.span_begin <= q.span_end && q.span_end <= std::ssize(args.spans),
+          "[", op, "] row ", row, " has spans [", q.span_begin, ", ", q.span_end, ") of ",
+          args.spans.size());
       keys = keys_in(spans_of(args, static_cast<int64_t>(row)), op);
     }
     TEMPER_CHECK(q.visible >= 1 && q.visible <= keys, "[", op, "] row ", row, " sees ", q.visible,
@@ -63,8 +63,8 @@ void check_attention(const TreeAttentionArgs& args, const char* op) {
 
 int64_t run_end(std::span<const Query> queries, int64_t begin, int64_t end) {
   int64_t row = begin + 1;
-  while (row < end && same_list(queries[static_cast<size_t>(row)],
-                                queries[static_cast<size_t>(begin)])) {
+  while (row < end &&
+         same_list(queries[static_cast<size_t>(row)], queries[static_cast<size_t>(begin)])) {
     ++row;
   }
   return row;
@@ -96,7 +96,10 @@ std::vector<AttentionChunk> plan_chunks(const TreeAttentionArgs& args) {
 
 BlockWalk::BlockWalk(const TreeAttentionArgs& args, const RowRange& rows, int64_t last_block,
                      int kv_head)
-    : args_(args), walk_(spans_of(args, rows.begin), 0), base_(0), last_key_(0),
+    : args_(args),
+      walk_(spans_of(args, rows.begin), 0),
+      base_(0),
+      last_key_(0),
       column_(int64_t{kv_head} * args.head_dim) {
   int64_t first_key = std::numeric_limits<int64_t>::max();
   for (int64_t row = rows.begin; row < rows.end; ++row) {
@@ -172,8 +175,9 @@ std::vector<KeyBlock> plan_key_blocks(const TreeAttentionArgs& args) {
     for (const KeySpan& s : spans_of(args, begin)) {
       if (s.count == 0) continue;
       const int64_t last = s.first_row + s.count;
-      auto block = std::upper_bound(blocks.begin(), blocks.end(), s.first_row,
-                                    [](int64_t row, const KeyBlock& b) { return row < b.first_row; });
+      auto block =
+          std::upper_bound(blocks.begin(), blocks.end(), s.first_row,
+                           [](int64_t row, const KeyBlock& b) { return row < b.first_row; });
       for (--block; block != blocks.end() && block->first_row < last; ++block) {
         const LaneRange lanes{
             static_cast<int>(std::max<int64_t>(0, s.first_row - block->first_row)),
