@@ -12,7 +12,9 @@ function(temper_flags target)
   # A product and a sum are fused only where the source says fma: bits do not depend on the optimiser.
   target_compile_options(${target} PRIVATE -ffp-contract=off)
   if(TEMPER_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=${TEMPER_SANITIZE} -fno-omit-frame-pointer)
+    # no-recover: undefined behaviour ends the program, or a test that met it would pass.
+    target_compile_options(${target} PRIVATE
+      -fsanitize=${TEMPER_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=${TEMPER_SANITIZE})
   endif()
   if(TEMPER_FUZZERS)  # the libraries report their coverage too
@@ -34,9 +36,12 @@ function(temper_torch_pch target)
     target_link_libraries(temper_pch PRIVATE libtorch::libtorch)
     target_precompile_headers(temper_pch PRIVATE
       "${PROJECT_SOURCE_DIR}/include/temper/core/torch.h" <algorithm> <functional> <map> <memory> <string> <vector>)
-    target_compile_options(temper_pch PRIVATE -fpch-preprocess)
+    set_target_properties(temper_pch PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(temper_pch PRIVATE -fpch-preprocess -fPIC)
   endif()
-  target_compile_options(${target} PRIVATE -fpch-preprocess)
+  # Executables would be compiled with -fPIE, which does not fit a header precompiled with -fPIC.
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fpch-preprocess -fPIC)
   target_precompile_headers(${target} REUSE_FROM temper_pch)
 endfunction()
 
