@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -14,30 +15,47 @@ class MetricSums {
  public:
   /// Adds `sum` with `weight` (say, the sum over active tokens and their number).
   void add_mean(const std::string& name, double sum, double weight) {
-    auto& m = entries_[name];
-    m.sum += sum;
-    m.weight += weight;
+    merge_entry(name, {Kind::kMean, sum, weight});
   }
   void add_min(const std::string& name, double value) {
-    auto [it, fresh] = entries_.try_emplace(name, Entry{value, 1});
-    if (!fresh && value < it->second.sum) it->second.sum = value;
+    merge_entry(name, {Kind::kMin, value, 1});
   }
   void add_max(const std::string& name, double value) {
-    auto [it, fresh] = entries_.try_emplace(name, Entry{value, 1});
-    if (!fresh && value > it->second.sum) it->second.sum = value;
+    merge_entry(name, {Kind::kMax, value, 1});
+  }
+  /// Takes in what another micro-batch or rank added.
+  void merge(const MetricSums& other) {
+    for (const auto& [name, entry] : other.entries_) merge_entry(name, entry);
   }
   /// Writes `sum / weight` for every entry with a weight; an entry without one is left out.
   void write_to(Metrics& out) const {
     for (const auto& [name, e] : entries_) {
-      if (e.weight > 0) out[name] = e.sum / e.weight;
+      if (e.weight > 0) out[name] = e.kind == Kind::kMean ? e.value / e.weight : e.value;
     }
   }
 
  private:
+  enum class Kind { kMean, kMin, kMax };
   struct Entry {
-    double sum = 0;
+    Kind kind = Kind::kMean;
+    double value = 0;  ///< Sum, smallest or largest.
     double weight = 0;
   };
+
+  void merge_entry(const std::string& name, const Entry& entry) {
+    auto [it, fresh] = entries_.try_emplace(name, entry);
+    if (fresh) return;
+    Entry& mine = it->second;
+    switch (mine.kind) {
+      case Kind::kMean:
+        mine.value += entry.value;
+        mine.weight += entry.weight;
+        break;
+      case Kind::kMin: mine.value = std::min(mine.value, entry.value); break;
+      case Kind::kMax: mine.value = std::max(mine.value, entry.value); break;
+    }
+  }
+
   std::map<std::string, Entry> entries_;
 };
 

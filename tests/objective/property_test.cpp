@@ -1,0 +1,376 @@
+// What must hold without an oracle: derivatives, order, splitting, reductions, extremes.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "rollout_case.h"
+#include "temper/objective/dapo.h"
+#include "temper/objective/entropy.h"
+#include "temper/objective/rollout_objectives.h"
+
+namespace temper {
+namespace {
+
+const std::vector<std::string> kLevels = {"token", "sequence"};
+
+RolloutObjective objective(const std::string& loss, const std::vector<std::string>& assignments) {
+  RolloutLoss settings(loss);
+  for (const std::string& a : assignments) config_set(config_fields(settings), a);
+  return settings.build();
+}
+
+/// Every loss at both levels, with `assignments` on top.
+void for_every_loss(const std::vector<std::string>& assignments,
+                    const std::function<void(const RolloutObjective&)>& body) {
+  for (const RolloutObjectiveEntry& entry : rollout_objectives()) {
+    for (const std::string& level : kLevels) {
+      SCOPED_TRACE(entry.name + " " + level);
+      std::vector<std::string> all = assignments;
+      all.push_back("importance_level=" + level);
+      body(objective(entry.name, all));
+    }
+  }
+}
+
+double loss_of(const RolloutObjective& f, const RolloutBatch& b) {
+  return f(b).loss.item<double>();
+}
+
+void expect_finite(const LossRun& run) {
+  EXPECT_TRUE(std::isfinite(run.loss));
+  for (const double g : run.dlp) EXPECT_TRUE(std::isfinite(g));
+  for (const double g : run.dentropy) EXPECT_TRUE(std::isfinite(g));
+  for (const auto& [name, value] : run.metrics) EXPECT_TRUE(std::isfinite(value)) << name;
+}
+
+/// The central difference of the loss in token `i` of a padded array, moving `also` with it.
+double difference(const RolloutObjective& f, const PaddedRollout& r, const StepTotals& totals,
+                  std::vector<double> PaddedRollout::* array, std::vector<double> PaddedRollout::* also,
+                  size_t i) {
+  constexpr double kStep = 1e-6;
+  const auto at = [&](double step) {
+    PaddedRollout moved = r;
+    (moved.*array)[i] += step;
+    if (also != nullptr) (moved.*also)[i] += step;
+    RolloutBatch b = moved.batch();
+    b.totals = totals;
+    return loss_of(f, b);
+  };
+  return (at(kStep) - at(-kStep)) / (2 * kStep);
+}
+
+/// Compares gradients with differences. `also` is moved together with the log-probabilities.
+void check_differences(const RolloutObjective& f, const PaddedRollout& r, const StepTotals& totals,
+                       std::vector<double> PaddedRollout::* also = nullptr) {
+  RolloutBatch b = r.batch();
+  b.totals = totals;
+  const LossRun run = run_loss(f, b);
+  size_t token = 0;
+  for (int64_t row = 0; row < r.rows; ++row) {
+    for (int64_t t = 0; t < r.length[static_cast<size_t>(row)]; ++t, ++token) {
+      const auto i = static_cast<size_t>(row * r.width + t);
+      const double lp = difference(f, r, totals, &PaddedRollout::lp, also, i);
+      EXPECT_NEAR(run.dlp[token], lp, 1e-6 * std::max(0.1, std::abs(lp))) << "row " << row << " t " << t;
+      if (run.dentropy.empty()) continue;
+      const double h = difference(f, r, totals, &PaddedRollout::entropy, nullptr, i);
+      EXPECT_NEAR(run.dentropy[token], h, 1e-6 * std::max(0.1, std::abs(h)));
+    }
+  }
+}
+
+/// Losses whose weight is a constant in the gradient; a difference must hold the ratio fixed.
+bool detached(const std::string& loss) { return loss == "cispo" || loss == "vespo"; }
+
+TEST(FiniteDifferences, EveryLossAtBothLevels) {
+  const PaddedRollout r = golden_rollout("plain");
+  for (const RolloutObjectiveEntry& entry : rollout_objectives()) {
+    for (const std::string& level : kLevels) {
+      SCOPED_TRACE(entry.name + " " + level);
+      const auto f = objective(entry.name, {"importance_level=" + level});
+      check_differences(f, r, r.batch().totals,
+                        detached(entry.name) ? &PaddedRollout::old : nullptr);
+    }
+  }
+}
+
+TEST(FiniteDifferences, KlEstimatorsWithAndWithoutCorrection) {
+  const PaddedRollout r = golden_rollout("plain");
+  for (const std::string estimator : {"k1", "k2", "k3"}) {
+    for (const std::string corrected : {"true", "false"}) {
+      for (const std::string& level : kLevels) {
+        SCOPED_TRACE(estimator + " " + corrected + " " + level);
+        const auto f = objective("dapo", {"kl_coef=0.5", "kl_estimator=" + estimator,
+                                          "kl_bias_correction=" + corrected,
+                                          "importance_level=" + level});
+        check_differences(f, r, r.batch().totals);
+      }
+    }
+  }
+}
+
+TEST(FiniteDifferences, EntropyBonusMasksAndDelta) {
+  const PaddedRollout r = golden_rollout("plain");
+  StepTotals totals = r.batch().totals;
+  const std::vector<double> h = r.flat(r.entropy);
+  const std::vector<double> m = r.flat(r.mask);
+  // Between two tokens' entropies: at one of them the mask itself would jump.
+  const EntropyCut cut = entropy_threshold(std::span<const double>(h), std::span<const double>(m), 0.6);
+  totals.entropy_threshold = cut.threshold;
+  totals.entropy_tokens = static_cast<double>(cut.tokens);
+  check_differences(objective("grpo", {"entropy_coef=0.5", "off_policy_threshold=0.1", "delta=1.7",
+                                       "kl_coef=0.1"}), r, totals);
+}
+
+TEST(FiniteDifferences, BothSidesOfTheClipBounds) {
+  const auto f = objective("dapo", {});
+  for (const double advantage : {1.0, -1.0}) {
+    for (const double bound : {0.8, 1.2}) {
+      for (const double side : {-1e-3, 1e-3}) {
+        PaddedRollout r{.rows = 1, .width = 1, .length = {1}, .lp = {std::log(bound) + side},
+                        .old = {0.0}, .ref = {}, .entropy = {}, .mask = {1},
+                        .advantages = {advantage}};
+        check_differences(f, r, r.batch().totals);
+        const bool clipped = advantage > 0 ? bound > 1 && side > 0 : bound < 1 && side < 0;
+        EXPECT_EQ(run_loss(f, r.batch()).dlp[0] == 0, clipped) << advantage << bound << side;
+      }
+    }
+  }
+}
+
+TEST(Identities, CorrectedK3HasTheReverseKlGradient) {
+  PaddedRollout r = golden_rollout("plain");
+  r.advantages.assign(r.advantages.size(), 0.0);
+  const LossRun run = run_loss(objective("dapo", {"kl_coef=1"}), r.batch());
+  const auto lp = r.flat(r.lp), old = r.flat(r.old), ref = r.flat(r.ref), m = r.flat(r.mask);
+  for (size_t i = 0; i < lp.size(); ++i) {
+    const double want = m[i] * std::exp(lp[i] - old[i]) * (lp[i] - ref[i]) / r.active_tokens();
+    EXPECT_NEAR(run.dlp[i], want, 1e-15 * std::max(1.0, std::abs(want)));
+  }
+}
+
+TEST(Identities, OnPolicyLossesHaveTheirClosedForm) {
+  PaddedRollout r = golden_rollout("plain");
+  r.old.clear();
+  r.ref.clear();
+  double by_token = 0, by_row = 0;
+  for (size_t i = 0; i < r.advantages.size(); ++i) {
+    const auto begin = r.mask.begin() + static_cast<int64_t>(i) * r.width;
+    const double n = std::accumulate(begin, begin + r.width, 0.0);
+    by_token += r.advantages[i] * n;
+    by_row += n > 0 ? r.advantages[i] : 0;
+  }
+  const LossRun dapo = run_loss(objective("dapo", {}), r.batch());
+  EXPECT_NEAR(dapo.loss, -by_token / r.active_tokens(), 1e-15);
+  EXPECT_NEAR(run_loss(objective("grpo", {}), r.batch()).loss, -by_row / 8, 1e-15);
+  for (const char* name : {"low_mean", "low_min", "high_mean", "high_max", "region_mean"}) {
+    EXPECT_EQ(dapo.metrics.at(std::string("clip_ratio/") + name), 0) << name;
+  }
+}
+
+TEST(Identities, TheGradientAtRatioOneIsMinusTheAdvantage) {
+  PaddedRollout r = golden_rollout("plain");
+  r.old.clear();
+  for (const std::string loss : {"dapo", "bnpo", "cispo", "vespo", "sapo", "grpo"}) {
+    SCOPED_TRACE(loss);
+    const LossRun run = run_loss(objective(loss, {}), r.batch());
+    // The first row is one token, so that its token mean is the token.
+    const double weight = loss == "sapo" || loss == "grpo" ? 8 : r.active_tokens();
+    EXPECT_NEAR(run.dlp[0], -r.advantages[0] / weight, 1e-16);
+  }
+}
+
+TEST(Identities, OneTokenRowsMakeTheLevelsEqual) {
+  PaddedRollout r = golden_rollout("plain");
+  r.length.assign(r.length.size(), 1);
+  for (const RolloutObjectiveEntry& entry : rollout_objectives()) {
+    SCOPED_TRACE(entry.name);
+    const auto run = [&](const std::string& level) {
+      return run_loss(objective(entry.name, {"importance_level=" + level, "kl_coef=0.1"}),
+                      r.batch());
+    };
+    const LossRun token = run("token"), sequence = run("sequence");
+    EXPECT_DOUBLE_EQ(token.loss, sequence.loss);
+    for (size_t i = 0; i < token.dlp.size(); ++i) {
+      EXPECT_NEAR(token.dlp[i], sequence.dlp[i], 1e-15);
+    }
+  }
+}
+
+TEST(Identities, InfiniteDeltaIsNoDelta) {
+  const PaddedRollout r = golden_rollout("wide");
+  const LossRun without = run_loss(objective("dapo", {}), r.batch());
+  Dapo::Config config;
+  config.delta = std::numeric_limits<double>::infinity();
+  const LossRun with = run_loss(Dapo(config), r.batch());
+  EXPECT_EQ(without.loss, with.loss);
+  EXPECT_EQ(without.dlp, with.dlp);
+}
+
+TEST(Identities, SmallKlEstimatorsAgree) {
+  PaddedRollout r = golden_rollout("plain");
+  for (size_t i = 0; i < r.ref.size(); ++i) r.ref[i] = r.lp[i] - 1e-3;
+  const Metrics m = run_loss(objective("dapo", {}), r.batch()).metrics;
+  EXPECT_NEAR(m.at("kl/k2"), m.at("kl/k3"), 1e-9);
+  EXPECT_NEAR(m.at("kl/k1"), 1e-3, 1e-12);
+}
+
+TEST(Identities, AGivenAdvantagePerTokenEqualsOnePerRow) {
+  const PaddedRollout r = golden_rollout("plain");
+  PaddedRollout spread = r;
+  spread.advantages.clear();
+  for (const double a : r.advantages) {
+    spread.advantages.insert(spread.advantages.end(), static_cast<size_t>(r.width), a);
+  }
+  for_every_loss({"off_policy_threshold=0.1", "kl_coef=0.1"}, [&](const RolloutObjective& f) {
+    const LossRun a = run_loss(f, r.batch()), b = run_loss(f, spread.batch());
+    EXPECT_EQ(a.loss, b.loss);
+    EXPECT_EQ(a.dlp, b.dlp);
+  });
+}
+
+PaddedRollout permuted(const PaddedRollout& r, const std::vector<size_t>& order) {
+  PaddedRollout p = r;
+  for (size_t i = 0; i < order.size(); ++i) {
+    p.length[i] = r.length[order[i]];
+    p.advantages[i] = r.advantages[order[i]];
+    for (auto array : {&PaddedRollout::lp, &PaddedRollout::old, &PaddedRollout::ref,
+                       &PaddedRollout::entropy, &PaddedRollout::mask}) {
+      std::copy_n((r.*array).begin() + static_cast<int64_t>(order[i]) * r.width, r.width,
+                  (p.*array).begin() + static_cast<int64_t>(i) * r.width);
+    }
+  }
+  return p;
+}
+
+TEST(Invariance, OrderOfCompletions) {
+  const PaddedRollout r = golden_rollout("plain");
+  const PaddedRollout p = permuted(r, {3, 0, 7, 5, 1, 2, 6, 4});
+  for_every_loss({"kl_coef=0.1", "entropy_coef=0.1"}, [&](const RolloutObjective& f) {
+    EXPECT_NEAR(loss_of(f, r.batch()), loss_of(f, p.batch()), 1e-12);
+  });
+}
+
+void check_splits(at::ScalarType dtype) {
+  const PaddedRollout r = golden_rollout("plain");
+  const std::vector<std::string> settings = {"kl_coef=0.1", "entropy_coef=0.1",
+                                             "off_policy_threshold=0.1"};
+  for_every_loss(settings, [&](const RolloutObjective& f) {
+    const LossRun whole = run_loss(f, r.batch(dtype));
+    for (const int64_t size : {1, 2, 3, 4}) {
+      double loss = 0;
+      std::vector<double> dlp, dentropy;
+      MetricSums sums;
+      for (int64_t first = 0; first < r.rows; first += size) {
+        const RolloutBatch b = r.batch(dtype, first, std::min(first + size, r.rows));
+        const LossOutput out = f(b);
+        out.loss.backward();
+        loss += out.loss.item<double>();
+        for (const double g : to_vector(b.logprobs.grad())) dlp.push_back(g);
+        for (const double g : to_vector(b.entropy.grad())) dentropy.push_back(g);
+        sums.merge(out.metrics);
+      }
+      EXPECT_NEAR(loss, whole.loss, 1e-14) << size;
+      EXPECT_EQ(dlp, whole.dlp) << "bits of d loss / d logprob, micro-batches of " << size;
+      EXPECT_EQ(dentropy, whole.dentropy) << size;
+      Metrics metrics;
+      sums.write_to(metrics);
+      ASSERT_EQ(metrics.size(), whole.metrics.size());
+      for (const auto& [name, value] : whole.metrics) EXPECT_NEAR(metrics[name], value, 1e-12) << name;
+    }
+  });
+}
+
+TEST(Invariance, SplitIntoMicroBatchesFloat64) { check_splits(at::kDouble); }
+TEST(Invariance, SplitIntoMicroBatchesFloat32) { check_splits(at::kFloat); }
+
+PaddedRollout extreme(double log_ratio) {
+  PaddedRollout r{.rows = 4, .width = 2, .length = {2, 2, 1, 2},
+                  .lp = {-1e4, -1.0, -1e4, -0.5, -1e4, 0, -250.0, -250.0}, .old = {}, .ref = {},
+                  .entropy = {}, .mask = {1, 1, 1, 1, 1, 1, 1, 1}, .advantages = {1, -1, -2, 2}};
+  for (const double lp : r.lp) r.old.push_back(lp - log_ratio);
+  for (const double lp : r.lp) r.ref.push_back(-1.0 - 1e-3 * lp);
+  r.entropy.assign(8, 0.0);
+  return r;
+}
+
+TEST(Extremes, HugeLogRatiosStayFinite) {
+  for (const double d : {200.0, -200.0, 1e4, 0.0}) {
+    for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
+      for (const std::string corrected : {"true", "false"}) {
+        for_every_loss({"kl_coef=0.1", "entropy_coef=0.1", "kl_bias_correction=" + corrected},
+                       [&](const RolloutObjective& f) {
+                         expect_finite(run_loss(f, extreme(d).batch(dtype)));
+                       });
+      }
+    }
+  }
+}
+
+TEST(Extremes, APolicyFarBelowItsReferenceIsPulledUp) {
+  PaddedRollout r = extreme(0);
+  r.advantages.assign(4, 0.0);
+  for (const std::string corrected : {"true", "false"}) {
+    const LossRun run =
+        run_loss(objective("dapo", {"kl_coef=0.1", "kl_bias_correction=" + corrected}), r.batch());
+    EXPECT_LT(run.dlp[0], 0) << "lp = -1e4 under ref = 9";
+  }
+}
+
+TEST(Extremes, MaskedTokensMayHoldAnything) {
+  const PaddedRollout r = golden_rollout("plain");
+  PaddedRollout dirty = r;
+  const double junk[] = {std::numeric_limits<double>::quiet_NaN(),
+                         -std::numeric_limits<double>::infinity(), 1e30};
+  for (size_t i = 0; i < r.mask.size(); ++i) {
+    if (r.mask[i] != 0) continue;
+    dirty.lp[i] = dirty.old[i] = dirty.ref[i] = dirty.entropy[i] = junk[i % 3];
+  }
+  for_every_loss({"kl_coef=0.1", "entropy_coef=0.1", "off_policy_threshold=0.1"},
+                 [&](const RolloutObjective& f) {
+                   const LossRun a = run_loss(f, r.batch()), b = run_loss(f, dirty.batch());
+                   EXPECT_EQ(a.loss, b.loss);
+                   EXPECT_EQ(a.dlp, b.dlp);
+                   EXPECT_EQ(a.metrics, b.metrics);
+                 });
+}
+
+TEST(Extremes, AFullyMaskedStepIsZero) {
+  PaddedRollout r = golden_rollout("plain");
+  r.mask.assign(r.mask.size(), 0.0);
+  for_every_loss({"kl_coef=0.1", "entropy_coef=0.1"}, [&](const RolloutObjective& f) {
+    const LossRun run = run_loss(f, r.batch());
+    expect_finite(run);
+    EXPECT_EQ(run.loss, 0);
+    for (const double g : run.dlp) EXPECT_EQ(g, 0);
+    for (const double g : run.dentropy) EXPECT_EQ(g, 0);
+  });
+}
+
+TEST(Extremes, GroupsWithoutVarianceMoveNothing) {
+  PaddedRollout r = golden_rollout("plain");
+  r.advantages.assign(r.advantages.size(), 0.0);
+  for_every_loss({}, [&](const RolloutObjective& f) {
+    const LossRun run = run_loss(f, r.batch());
+    EXPECT_EQ(run.loss, 0);
+    for (const double g : run.dlp) EXPECT_EQ(g, 0);
+  });
+}
+
+TEST(FullyMaskedRows, CountAmongTheCompletions) {
+  // grpo divides by all completions of the step, as TRL does; dapo by active tokens alone.
+  const PaddedRollout r = golden_rollout("plain");
+  ASSERT_EQ(std::accumulate(r.mask.begin() + 2 * r.width, r.mask.begin() + 3 * r.width, 0.0), 0);
+  RolloutBatch b = r.batch();
+  const double with = run_loss(objective("grpo", {}), b).loss;
+  RolloutBatch fewer = r.batch();
+  fewer.totals.sequences = 16;
+  EXPECT_DOUBLE_EQ(run_loss(objective("grpo", {}), fewer).loss, with / 2);
+  fewer.logprobs.mutable_grad() = at::Tensor();
+  EXPECT_DOUBLE_EQ(run_loss(objective("dapo", {}), fewer).loss,
+                   run_loss(objective("dapo", {}), r.batch()).loss);
+}
+
+}  // namespace
+}  // namespace temper
