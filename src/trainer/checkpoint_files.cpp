@@ -26,7 +26,8 @@ constexpr int kMaxDepth = 8;
 
 uint64_t hash_file(const fs::path& path) {
   const auto file = MappedFile::open(path);
-  return content_hash64({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
+  return content_hash64(
+      {reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
 }
 
 std::string hex(uint64_t value) {

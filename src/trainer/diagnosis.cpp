@@ -1,7 +1,9 @@
 #include "temper/trainer/diagnosis.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "temper/core/error.h"
@@ -41,6 +43,13 @@ bool is_truncated_and_flat(const Metrics& m, std::optional<double> reward_before
 
 bool is_note(std::string_view kind) { return kind.starts_with("note/"); }
 
+/// Three digits: what a sentence needs.
+std::string num(double value) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.3g", value);
+  return text.data();
+}
+
 double mean(double sum, int64_t count) { return sum / static_cast<double>(count); }
 
 }  // namespace
@@ -52,9 +61,9 @@ Diagnosis::Diagnosis(DiagnosisConfig config) : config_(std::move(config)) {
                    config_.negative_kl_steps >= 1,
                "[diagnosis] patience, stop_after, start_steps and negative_kl_steps must be at "
                "least 1");
-  for (const double limit : {config_.dead_groups_share, config_.kl_limit, config_.kl_growth,
-                             config_.entropy_collapse, config_.entropy_explosion,
-                             config_.grad_spike, config_.length_growth}) {
+  for (const double limit :
+       {config_.dead_groups_share, config_.kl_limit, config_.kl_growth, config_.entropy_collapse,
+        config_.entropy_explosion, config_.grad_spike, config_.length_growth}) {
     TEMPER_CHECK(limit > 0, "[diagnosis] thresholds must be above 0, got ", limit);
   }
   std::vector<std::string> kinds;
@@ -162,7 +171,7 @@ Diagnosis::Verdict Diagnosis::dead_groups(const Metrics& m) const {
   if (*dead < kAll || is_truncated_and_flat(m, reward_)) return "";
   const auto reward = find(m, "reward");
   return concat("In every group all completions got the same reward (frac_reward_zero_std 1",
-                reward ? concat(", mean reward ", *reward) : "",
+                reward ? concat(", mean reward ", num(*reward)) : "",
                 "), so all advantages are 0 and nothing is learned: choose easier prompts if the "
                 "reward is at its lowest and harder ones if it is at its highest, sample more "
                 "completions a group, raise the temperature, or give the reward finer steps.");
@@ -174,7 +183,8 @@ Diagnosis::Verdict Diagnosis::mostly_dead_groups(const Metrics& m) const {
   const auto all = streaks_.find("dead_groups");
   const bool all_dead = all != streaks_.end() && all->second.bad >= config_.patience;
   if (*dead < config_.dead_groups_share || all_dead || is_truncated_and_flat(m, reward_)) return "";
-  return concat("In ", std::lround(100 * *dead), " % of the groups all completions got the same "
+  return concat("In ", std::lround(100 * *dead),
+                " % of the groups all completions got the same "
                 "reward, so most of the sampling is wasted: choose prompts that the model solves "
                 "sometimes, or sample more completions a group.");
 }
@@ -183,15 +193,17 @@ Diagnosis::Verdict Diagnosis::kl_runaway(const Metrics& m) const {
   const auto kl = find_finite(m, "kl");
   if (!kl) return std::nullopt;
   if (*kl > config_.kl_limit) {
-    return concat("The KL to the reference is ", *kl, " nats a token, above diagnosis.kl_limit (",
-                  config_.kl_limit, "): the policy is leaving the model it came from; lower the "
+    return concat("The KL to the reference is ", num(*kl),
+                  " nats a token, above diagnosis.kl_limit (", num(config_.kl_limit),
+                  "): the policy is leaving the model it came from; lower the "
                   "learning rate or raise the KL coefficient.");
   }
   const bool grows = kl_.size() == kKlWindow && kl_.front() > 0 && *kl > 0.1 * config_.kl_limit &&
                      *kl > config_.kl_growth * kl_.front();
   if (!grows) return "";
-  return concat("The KL to the reference grew from ", kl_.front(), " to ", *kl, " nats a token in ",
-                kKlWindow, " steps and is running away: lower the learning rate or raise the KL "
+  return concat("The KL to the reference grew from ", num(kl_.front()), " to ", num(*kl),
+                " nats a token in ", kKlWindow,
+                " steps and is running away: lower the learning rate or raise the KL "
                 "coefficient.");
 }
 
@@ -199,7 +211,8 @@ Diagnosis::Verdict Diagnosis::kl_negative(const Metrics& m) const {
   const auto kl = find_finite(m, "kl");
   if (!kl) return std::nullopt;
   if (*kl >= 0) return "";
-  return concat("The k1 estimate of the KL stays negative (now ", *kl, "), which a true KL cannot "
+  return concat("The k1 estimate of the KL stays negative (now ", num(*kl),
+                "), which a true KL cannot "
                 "be: the samples do not come from the policy itself. Look for top-k, top-p, min-p "
                 "or a minimum length in the sampling, a masked stop token, or dropout.");
 }
@@ -209,7 +222,8 @@ Diagnosis::Verdict Diagnosis::entropy_collapse(const Metrics& m) const {
   if (!entropy || !settled(entropy_)) return std::nullopt;
   const double start = mean(entropy_.sum, entropy_.count);
   if (start < kLeastEntropy || *entropy >= config_.entropy_collapse * start) return "";
-  return concat("The entropy fell from ", start, " to ", *entropy, " nats a token: the policy gives "
+  return concat("The entropy fell from ", num(start), " to ", num(*entropy),
+                " nats a token: the policy gives "
                 "nearly the same answer every time and explores no more; lower the learning rate, "
                 "raise the clip range for rising tokens or the KL coefficient, or add an entropy "
                 "bonus.");
@@ -220,7 +234,8 @@ Diagnosis::Verdict Diagnosis::entropy_explosion(const Metrics& m) const {
   if (!entropy || !settled(entropy_)) return std::nullopt;
   const double start = mean(entropy_.sum, entropy_.count);
   if (*entropy < kHighEntropy || *entropy <= config_.entropy_explosion * start) return "";
-  return concat("The entropy rose from ", start, " to ", *entropy, " nats a token: the policy is "
+  return concat("The entropy rose from ", num(start), " to ", num(*entropy),
+                " nats a token: the policy is "
                 "turning to noise; lower the learning rate or the entropy bonus.");
 }
 
@@ -229,8 +244,9 @@ Diagnosis::Verdict Diagnosis::reward_nan(const Metrics& m) const {
   const auto share = find(m, "frac_reward_nan");
   if (!reward && !share) return std::nullopt;
   if ((!reward || std::isfinite(*reward)) && (!share || *share <= 0)) return "";
-  const std::string many = share ? concat(" (", 100 * *share, " % of them)") : "";
-  return "Rewards are not numbers" + many + ": a reward function returned NaN or infinity, and what "
+  const std::string many = share ? concat(" (", num(100 * *share), " % of them)") : "";
+  return "Rewards are not numbers" + many +
+         ": a reward function returned NaN or infinity, and what "
          "is learned from it means nothing; look at completions.jsonl for the rows.";
 }
 
@@ -246,7 +262,7 @@ Diagnosis::Verdict Diagnosis::grad_spike(const Metrics& m) const {
   const auto norm = find_finite(m, "grad_norm");
   if (!norm || !settled(grad_)) return std::nullopt;
   if (grad_.sum <= 0 || *norm <= config_.grad_spike * grad_.sum) return "";
-  return concat("The gradient norm jumped to ", *norm, " from about ", grad_.sum,
+  return concat("The gradient norm jumped to ", num(*norm), " from about ", num(grad_.sum),
                 ": one batch pulls far harder than the others; look at its completions, and lower "
                 "the learning rate or max_grad_norm if it happens again.");
 }
@@ -256,7 +272,8 @@ Diagnosis::Verdict Diagnosis::length_growth(const Metrics& m) const {
   if (!length || !settled(length_)) return std::nullopt;
   const double start = mean(length_.sum, length_.count);
   if (*length <= config_.length_growth * start) return "";
-  return concat("Completions grew from ", start, " to ", *length, " tokens: look whether the answers "
+  return concat("Completions grew from ", num(start), " to ", num(*length),
+                " tokens: look whether the answers "
                 "got better or only longer; an overlong or repetition penalty, or the token-mean "
                 "loss (dapo), takes away the pull to length.");
 }
@@ -265,8 +282,10 @@ Diagnosis::Verdict Diagnosis::mismatched_tokens(const Metrics& m) const {
   const auto count = find(m, "sampling/mismatched_tokens");
   if (!count) return std::nullopt;
   if (*count == 0) return "";
-  return concat("The training forward gave ", *count, " sampled tokens another log-probability than "
-                "sampling did: this must be 0. Please report it, with config.json and the machine.");
+  return concat(
+      "The training forward gave ", num(*count),
+      " sampled tokens another log-probability than "
+      "sampling did: this must be 0. Please report it, with config.json and the machine.");
 }
 
 Diagnosis::Verdict Diagnosis::loss_near_zero(const Metrics& m) const {
@@ -274,7 +293,8 @@ Diagnosis::Verdict Diagnosis::loss_near_zero(const Metrics& m) const {
   const auto norm = find_finite(m, "grad_norm");
   if (!loss || !norm || !find(m, "reward")) return std::nullopt;
   if (std::abs(*loss) >= kZeroLoss || *norm <= 0) return "";
-  return "The loss is near 0, as expected: advantages are centred in each group, so the loss is near "
+  return "The loss is near 0, as expected: advantages are centred in each group, so the loss is "
+         "near "
          "0 while the gradient is not. Watch the reward, not the loss.";
 }
 

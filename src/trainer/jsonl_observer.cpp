@@ -154,9 +154,7 @@ void JsonlObserver::on_eval(const EvalEvent& event) {
   files_->eval.append(to_line(json));
 }
 
-void JsonlObserver::on_checkpoint(int64_t /*step*/, const fs::path& /*folder*/) {
-  files_->sync();
-}
+void JsonlObserver::on_checkpoint(int64_t /*step*/, const fs::path& /*folder*/) { files_->sync(); }
 
 void JsonlObserver::on_alarm(const Alarm& alarm) {
   Json json;

@@ -50,8 +50,7 @@ void clean(const fs::path& checkpoints) {
   for (const fs::path& path : left_over) {
     const std::string name = path.filename().string();
     if (name.ends_with(kReplacedSuffix)) {
-      const fs::path place =
-          checkpoints / name.substr(1, name.size() - 1 - kReplacedSuffix.size());
+      const fs::path place = checkpoints / name.substr(1, name.size() - 1 - kReplacedSuffix.size());
       if (!fs::exists(place)) {
         fs::rename(path, place);
         continue;

@@ -67,8 +67,8 @@ struct Broken {
   Change change;
 };
 
-// What goes wrong from step 50 on raises its own sentence, at the step that the thresholds give, and
-// nothing else. Patience is 5 by default: a slow finding that begins at 50 is reported at 54.
+// What goes wrong from step 50 on raises its own sentence, at the step that the thresholds give,
+// and nothing else. Patience is 5 by default: a slow finding that begins at 50 is reported at 54.
 TEST(Diagnosis, EachBrokenRunRaisesExactlyItsSentence) {
   const auto from = [](int64_t begin, const char* name, std::function<double(double)> value) {
     return [=](int64_t step, Metrics& m) {
@@ -94,14 +94,17 @@ TEST(Diagnosis, EachBrokenRunRaisesExactlyItsSentence) {
       {"reward_nan", 50, "(25 % of them)", from(50, "frac_reward_nan", constant(0.25))},
       {"grad_nan", 50, "not a number", from(50, "grad_norm", constant(kNan))},
       {"grad_spike", 50, "jumped to 100",
-       [](int64_t step, Metrics& m) { if (step == 50) m["grad_norm"] = 100; }},
+       [](int64_t step, Metrics& m) {
+         if (step == 50) m["grad_norm"] = 100;
+       }},
       {"length_growth", 54, "only longer", from(50, "completions/mean_length", constant(300))},
       {"mismatched_tokens", 50, "must be 0", from(50, "sampling/mismatched_tokens", constant(2))},
       {"note/loss_near_zero", 54, "Watch the reward", from(50, "loss", constant(1e-9))},
   };
   for (const Broken& c : cases) {
     const auto alarms = run(c.change);
-    ASSERT_EQ(alarms.size(), 1u) << c.kind << (alarms.empty() ? "" : ", then " + alarms.back().kind);
+    ASSERT_EQ(alarms.size(), 1u) << c.kind
+                                 << (alarms.empty() ? "" : ", then " + alarms.back().kind);
     EXPECT_EQ(alarms[0].kind, c.kind);
     EXPECT_EQ(alarms[0].step, c.at) << c.kind;
     EXPECT_NE(alarms[0].sentence.find(c.says), std::string::npos) << alarms[0].sentence;
@@ -109,14 +112,15 @@ TEST(Diagnosis, EachBrokenRunRaisesExactlyItsSentence) {
   }
 }
 
-// From 0.012 at step 49, times 1.4 a step: above a tenth of the limit (0.05) and ten times the value
-// of ten steps before well before the limit of 10 that is set here.
+// From 0.012 at step 49, times 1.4 a step: above a tenth of the limit (0.05) and ten times the
+// value of ten steps before well before the limit of 10 that is set here.
 TEST(Diagnosis, ExponentialKlIsSeenBeforeItsLimit) {
   DiagnosisConfig config;
   config.kl_limit = 10;
   const auto alarms = run(
       [](int64_t step, Metrics& m) {
-        if (step >= 50) m["kl"] = std::min(9.0, 0.012 * std::pow(1.4, static_cast<double>(step - 49)));
+        if (step >= 50)
+          m["kl"] = std::min(9.0, 0.012 * std::pow(1.4, static_cast<double>(step - 49)));
       },
       config);
   ASSERT_EQ(alarms.size(), 1u);

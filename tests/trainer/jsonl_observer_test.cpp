@@ -19,8 +19,11 @@ namespace fs = std::filesystem;
 /// Metrics of a step that depend on the step alone, as those of a replayed run do.
 Metrics metrics_of(int64_t step, double wall) {
   const auto s = static_cast<double>(step);
-  return {{"reward", std::sin(s) / 3}, {"kl", 1e-3 * s}, {"step_time", wall},
-          {"tokens_per_second", 100 / wall}, {"time/rollout", wall / 2}};
+  return {{"reward", std::sin(s) / 3},
+          {"kl", 1e-3 * s},
+          {"step_time", wall},
+          {"tokens_per_second", 100 / wall},
+          {"time/rollout", wall / 2}};
 }
 
 void send_steps(JsonlObserver& observer, int64_t first, int64_t last, double wall) {

@@ -8,8 +8,11 @@
 namespace temper {
 namespace {
 
-const Metrics kMetrics{{"reward", 0.73219}, {"kl", 0.00412}, {"loss", 0.5},
-                       {"tokens_per_second", 812.4}, {"sampling/mismatched_tokens", 0}};
+const Metrics kMetrics{{"reward", 0.73219},
+                       {"kl", 0.00412},
+                       {"loss", 0.5},
+                       {"tokens_per_second", 812.4},
+                       {"sampling/mismatched_tokens", 0}};
 
 TEST(Progress, Durations) {
   EXPECT_EQ(format_duration(0), "0s");

@@ -141,17 +141,19 @@ TEST(Checkpoint, BrokenOnesAreSkipped) {
             "state.json is missing");
   EXPECT_EQ(damage([](const fs::path& f) { write(f / "state.json", "short"); }),
             "state.json has 5 bytes, the manifest says 33");
-  EXPECT_EQ(damage([](const fs::path& f) { write(f / "model" / "weights.bin", std::string(34, 'x')); }),
-            "model/weights.bin does not have the content that the manifest says");
+  EXPECT_EQ(
+      damage([](const fs::path& f) { write(f / "model" / "weights.bin", std::string(34, 'x')); }),
+      "model/weights.bin does not have the content that the manifest says");
   EXPECT_NE(damage([](const fs::path& f) { write(f / "MANIFEST.json", "{\"format\":1"); }), "");
   EXPECT_NE(damage([](const fs::path& f) { write(f / "MANIFEST.json", "[]"); }), "");
   EXPECT_EQ(damage([](const fs::path& f) { write(f / "MANIFEST.json", "{\"format\":2}"); }),
             "its manifest has format 2, this program reads 1");
   for (const char* name : {"../step-1/state.json", "/etc/passwd", "a//b", ""}) {
-    const std::string manifest = concat(R"({"format":1,"files":[{"name":")", name,
-                                        R"(","size":33,"hash":"0"}]})");
-    EXPECT_NE(damage([&](const fs::path& f) { write(f / "MANIFEST.json", manifest); })
-                  .find("must not leave its folder"),
+    const std::string manifest =
+        concat(R"({"format":1,"files":[{"name":")", name, R"(","size":33,"hash":"0"}]})");
+    EXPECT_NE(damage([&](const fs::path& f) {
+                write(f / "MANIFEST.json", manifest);
+              }).find("must not leave its folder"),
               std::string::npos)
         << name;
   }

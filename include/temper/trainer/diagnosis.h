@@ -35,7 +35,8 @@ struct DiagnosisConfig {
     v(action, "action", "What follows when a finding lasts for stop_after steps.",
       {"warn", "stop"});
     v(patience, "patience", "Steps in a row before a slow finding is reported, at least 1.");
-    v(stop_after, "stop_after", "Steps in a row of one finding after which action stop ends the run.");
+    v(stop_after, "stop_after",
+      "Steps in a row of one finding after which action stop ends the run.");
     v(start_steps, "start_steps", "First steps whose mean stands for the start of the run.");
     v(dead_groups_share, "dead_groups_share",
       "Share of groups with equal rewards that is too much, in (0, 1].");
@@ -44,16 +45,19 @@ struct DiagnosisConfig {
       "Growth of the KL within 10 steps that is too fast, once above a tenth of kl_limit.");
     v(negative_kl_steps, "negative_kl_steps",
       "Steps in a row with a negative KL before that is reported.");
-    v(entropy_collapse, "entropy_collapse", "Share of the entropy at the start that is too little.");
+    v(entropy_collapse, "entropy_collapse",
+      "Share of the entropy at the start that is too little.");
     v(entropy_explosion, "entropy_explosion",
       "Multiple of the entropy at the start that is too much, once above 1 nat.");
     v(grad_spike, "grad_spike", "Multiple of the usual gradient norm that is a spike.");
-    v(length_growth, "length_growth", "Multiple of the completion length at the start that is too long.");
+    v(length_growth, "length_growth",
+      "Multiple of the completion length at the start that is too long.");
     v(silent, "silent", "Kinds of findings that are not to be reported.");
   }
 };
 
-/// Reads a run's metrics as they come and says in words what is wrong and what to do about it. Kinds:
+/// Reads a run's metrics as they come and says in words what is wrong and what to do about it.
+/// Kinds:
 ///
 /// | kind | when |
 /// | --- | --- |
@@ -71,8 +75,9 @@ struct DiagnosisConfig {
 ///
 /// A finding is reported once, and again only after it was gone for `patience` steps; under action
 /// "stop" it is reported a second time, with `stop` set, when it lasts for `stop_after` steps.
-/// A pure function of the metrics so far: no clock, no randomness. A metric that a step does not have
-/// changes nothing. Reads TRL's names, and `frac_reward_nan` (share of rewards that are not numbers).
+/// A pure function of the metrics so far: no clock, no randomness. A metric that a step does not
+/// have changes nothing. Reads TRL's names, and `frac_reward_nan` (share of rewards that are not
+/// numbers).
 class Diagnosis {
  public:
   /// @throws Error for a value out of range or an unknown kind in `silent`.
@@ -134,9 +139,9 @@ class Diagnosis {
   std::map<std::string, Streak> streaks_;
   Baseline entropy_;
   Baseline length_;
-  Baseline grad_;                    ///< `sum` is a moving mean here.
-  std::vector<double> kl_;           ///< The last `kKlWindow` values, oldest first.
-  std::optional<double> reward_;     ///< Of the step before.
+  Baseline grad_;                 ///< `sum` is a moving mean here.
+  std::vector<double> kl_;        ///< The last `kKlWindow` values, oldest first.
+  std::optional<double> reward_;  ///< Of the step before.
 };
 
 }  // namespace temper

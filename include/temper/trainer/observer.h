@@ -32,8 +32,8 @@ struct SampleCompletion {
   bool truncated = false;  ///< Ended by the length limit, not by a stop token.
 };
 
-/// A finished optimizer step. Steps count from 1: the event of step k is sent when k steps are done.
-/// The references live only as long as the call.
+/// A finished optimizer step. Steps count from 1: the event of step k is sent when k steps are
+/// done. The references live only as long as the call.
 struct StepEvent {
   int64_t step = 0;
   int64_t total_steps = 0;
@@ -46,9 +46,9 @@ struct StepEvent {
 /// A finished evaluation on held-out data after `step` steps; step 0 is before training.
 struct EvalEvent {
   int64_t step = 0;
-  std::string data;      ///< Name of the held-out data.
-  int64_t correct = 0;   ///< Right answers, for accuracies; 0 of 0 when there is no such notion.
-  int64_t count = 0;     ///< Answers that were judged.
+  std::string data;     ///< Name of the held-out data.
+  int64_t correct = 0;  ///< Right answers, for accuracies; 0 of 0 when there is no such notion.
+  int64_t count = 0;    ///< Answers that were judged.
   double seconds = 0;
   const Metrics& metrics;
 };
@@ -65,9 +65,9 @@ struct Alarm {
 struct EndEvent {
   int64_t step = 0;  ///< Steps done.
   int64_t total_steps = 0;
-  double seconds = 0;          ///< Wall-clock time since start or resume.
-  bool completed = false;      ///< All steps were done.
-  std::string reason;          ///< Why it stopped early; empty when completed.
+  double seconds = 0;      ///< Wall-clock time since start or resume.
+  bool completed = false;  ///< All steps were done.
+  std::string reason;      ///< Why it stopped early; empty when completed.
 };
 
 /// Sees what a trainer does. All calls come from the trainer's thread, in order; an observer must

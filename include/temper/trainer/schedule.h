@@ -8,10 +8,10 @@ namespace temper {
 
 /// How the learning rate falls after warm-up.
 enum class ScheduleShape {
-  kConstant,      ///< Stays at the peak.
-  kLinear,        ///< Straight line to 0 at the last step.
-  kCosine,        ///< Half a cosine to 0.
-  kCosineMinLr,   ///< Half a cosine to `min_lr_rate` of the peak.
+  kConstant,     ///< Stays at the peak.
+  kLinear,       ///< Straight line to 0 at the last step.
+  kCosine,       ///< Half a cosine to 0.
+  kCosineMinLr,  ///< Half a cosine to `min_lr_rate` of the peak.
 };
 
 /// The shape of a name: "constant", "linear", "cosine" or "cosine_with_min_lr".
@@ -23,7 +23,7 @@ struct ScheduleConfig {
   std::string shape = "linear";
   double learning_rate = 1e-6;  ///< Peak.
   int64_t warmup_steps = 0;
-  double min_lr_rate = 0.1;     ///< Only for cosine_with_min_lr.
+  double min_lr_rate = 0.1;  ///< Only for cosine_with_min_lr.
 
   template <class V>
   void visit(V&& v) {
@@ -38,11 +38,10 @@ struct ScheduleConfig {
 
 /// Learning rate of the optimizer step with index `step`, counted from 0: the first update of a run
 /// uses `step` 0, which is 0 under warm-up, and the last uses `total_steps` - 1.
-/// With t = (step - warmup) / max(1, total - warmup) after warm-up, and step / max(1, warmup) of the
-/// peak before it: linear max(0, 1 - t); cosine max(0, (1 + cos(pi t)) / 2), scaled onto
+/// With t = (step - warmup) / max(1, total - warmup) after warm-up, and step / max(1, warmup) of
+/// the peak before it: linear max(0, 1 - t); cosine max(0, (1 + cos(pi t)) / 2), scaled onto
 /// [min_lr_rate, 1] for cosine_with_min_lr. A pure function: nothing to save in a checkpoint.
 /// @throws Error if a value is out of its range.
-[[nodiscard]] double learning_rate(const ScheduleConfig& config, int64_t step,
-                                   int64_t total_steps);
+[[nodiscard]] double learning_rate(const ScheduleConfig& config, int64_t step, int64_t total_steps);
 
 }  // namespace temper
