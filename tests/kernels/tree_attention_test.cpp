@@ -300,6 +300,12 @@ TEST(TreeAttention, SameBitsForAnyThreadsAndTarget) {
   }
 }
 
+TEST(TreeAttention, PortableFallbackAgrees) {
+  // Without fma the bits differ; the numbers may not.
+  const test::TargetScope scope(HWY_STATIC_TARGET);
+  expect_matches_reference(make_tree(kThreeLevels, {9, 3, 24, 50}));
+}
+
 TEST(TreeAttention, NotANumberStaysWithTheRowsThatSeeIt) {
   Problem p = make_tree({{-1, 40}}, {2, 2, 16});
   p.v[20 * p.kv_width() + 3] = NAN;
