@@ -6,6 +6,7 @@
 #include <ctime>
 #include <set>
 
+#include "report_charts.h"
 #include "report_data.h"
 #include "report_style.h"
 #include "temper/core/error.h"
@@ -21,153 +22,6 @@ namespace fs = std::filesystem;
 constexpr size_t kPromptBytes = 1500;
 constexpr size_t kCompletionBytes = 4000;
 constexpr size_t kConfigValueBytes = 2000;
-constexpr size_t kMostOtherCharts = 60;
-
-/// A chart of the page: which metrics it shows and how to read it.
-struct ChartSpec {
-  const char* title;
-  const char* note;
-  std::vector<const char*> metrics;  ///< A name, or "prefix*suffix" for all that match.
-  bool from_zero = false;
-};
-
-const std::vector<ChartSpec>& chart_specs() {
-  static const std::vector<ChartSpec> specs = {
-      {"Reward",
-       "Mean over all completions of a step. This is what training raises.",
-       {"reward", "objective/scores"}},
-      {"Rewards by function", "Mean of each reward before weights.", {"rewards/*/mean"}},
-      {"Preferred and rejected",
-       "Implicit rewards of both answers, and the difference.",
-       {"rewards/chosen", "rewards/rejected", "rewards/margins"}},
-      {"Preference accuracy",
-       "Share of pairs whose preferred answer is ranked higher.",
-       {"rewards/accuracies", "accuracy"}},
-      {"Token accuracy",
-       "Share of target tokens that the model ranks first.",
-       {"mean_token_accuracy"}},
-      {"KL to the reference",
-       "How far the policy is from the model it started as, nats a token.",
-       {"kl", "objective/kl"},
-       true},
-      {"Entropy",
-       "Of the next-token distribution, nats. Near 0: no more exploration.",
-       {"entropy", "objective/entropy"},
-       true},
-      {"Completion length",
-       "Tokens: mean, shortest and longest of a step.",
-       {"completions/mean_length", "completions/min_length", "completions/max_length"},
-       true},
-      {"Cut off",
-       "Share of completions that reached the length limit.",
-       {"completions/clipped_ratio"},
-       true},
-      {"Groups without signal",
-       "Share of groups whose completions all got the same reward.",
-       {"frac_reward_zero_std"},
-       true},
-      {"Spread of the reward",
-       "Standard deviation over a step's completions.",
-       {"reward_std"},
-       true},
-      {"Clipped tokens",
-       "Share of tokens outside the clip range: below, above, both.",
-       {"clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"},
-       true},
-      {"Gradient norm", "Before clipping.", {"grad_norm"}, true},
-      {"Loss",
-       "Near 0 is expected where advantages are centred: watch the reward.",
-       {"loss", "loss/policy_avg", "loss/value_avg"}},
-      {"Learning rate", "As applied in each step.", {"learning_rate", "lr"}, true},
-      {"Speed", "Tokens a second over the whole step.", {"tokens_per_second"}, true},
-      {"Seconds a step", "Wall-clock time.", {"step_time"}, true},
-      {"Mismatched tokens",
-       "Tokens whose log-probability differs between sampling and training. "
-       "Must be 0.",
-       {"sampling/mismatched_tokens"},
-       true},
-  };
-  return specs;
-}
-
-bool matches(std::string_view pattern, std::string_view name) {
-  const size_t star = pattern.find('*');
-  if (star == std::string_view::npos) return name == pattern;
-  const std::string_view head = pattern.substr(0, star), tail = pattern.substr(star + 1);
-  return name.size() > head.size() + tail.size() && name.starts_with(head) && name.ends_with(tail);
-}
-
-/// What tells the series of one chart apart: what the star of a pattern stands for, or the name
-/// without the part that all of them begin with.
-std::string series_label(std::string_view pattern, const std::string& name, bool alone) {
-  const size_t star = pattern.find('*');
-  if (star != std::string_view::npos) {
-    return name.substr(star, name.size() - pattern.size() + 1);
-  }
-  const size_t slash = name.find('/');
-  return alone || slash == std::string::npos ? name : name.substr(slash + 1);
-}
-
-std::string card(const std::string& title, const std::string& note, const Chart& chart) {
-  std::string out = concat("<div class=\"card\"><h3>", html_escape(title),
-                           "</h3><p class=\"note\">", html_escape(note), "</p>");
-  if (chart.series.size() > 1) {
-    out += "<div class=\"legend\">";
-    for (size_t i = 0; i < chart.series.size(); ++i) {
-      out += concat("<span class=\"s", i % kSeriesColors, "\">", html_escape(chart.series[i].name),
-                    "</span>");
-    }
-    out += "</div>";
-  }
-  return out + svg_chart(chart) + "</div>";
-}
-
-/// Alarms as vertical lines; notes are no alarms.
-std::vector<ChartMark> marks_of(const RunData& run) {
-  std::vector<ChartMark> marks;
-  for (const Alarm& alarm : run.alarms) {
-    if (alarm.kind.starts_with("note/") || marks.size() >= 20) continue;
-    marks.push_back(
-        {static_cast<double>(alarm.step), concat("step ", alarm.step, ": ", alarm.sentence)});
-  }
-  return marks;
-}
-
-std::string metric_charts(const RunData& run, std::set<std::string>& drawn) {
-  std::string out;
-  for (const ChartSpec& spec : chart_specs()) {
-    Chart chart;
-    chart.from_zero = spec.from_zero;
-    chart.marks = marks_of(run);
-    for (const char* pattern : spec.metrics) {
-      for (const auto& [name, points] : run.metrics) {
-        if (!matches(pattern, name)) continue;
-        chart.series.push_back({series_label(pattern, name, spec.metrics.size() == 1), points});
-        drawn.insert(name);
-      }
-    }
-    if (!chart.series.empty()) out += card(spec.title, spec.note, chart);
-  }
-  return out;
-}
-
-std::string eval_chart(const RunData& run) {
-  Chart chart;
-  chart.show_points = true;
-  std::map<std::string, std::vector<ChartPoint>> by_data;
-  for (const EvalRecord& e : run.evals) {
-    if (e.count == 0) continue;
-    const Interval i = wilson_interval(e.correct, e.count);
-    by_data[e.data.empty() ? "accuracy" : e.data].push_back(
-        {static_cast<double>(e.step), static_cast<double>(e.correct) / static_cast<double>(e.count),
-         std::pair(i.low, i.high)});
-  }
-  for (auto& [name, points] : by_data) chart.series.push_back({name, std::move(points)});
-  if (chart.series.empty()) return "";
-  return card("Held-out accuracy",
-              "Share of right answers on data that is never trained on, with the 95 % interval.",
-              chart);
-}
 
 double mean_of(const std::vector<ChartPoint>& points, size_t begin, size_t end) {
   double sum = 0;
@@ -328,25 +182,6 @@ std::string samples(const RunData& run) {
   return out + "</div>";
 }
 
-std::string other_metrics(const RunData& run, const std::set<std::string>& drawn) {
-  std::string charts;
-  size_t count = 0;
-  for (const auto& [name, points] : run.metrics) {
-    if (drawn.contains(name) || name == "epoch" || name == "seconds" || name.starts_with("time/")) {
-      continue;
-    }
-    if (++count > kMostOtherCharts) continue;
-    Chart chart;
-    chart.series.push_back({name, points});
-    charts += card(name, "", chart);
-  }
-  if (count == 0) return "";
-  const std::string left_out =
-      count > kMostOtherCharts ? concat(", ", kMostOtherCharts, " of ", count, " shown") : "";
-  return concat("<h2>Everything else</h2><details><summary>Other metrics (", count, left_out,
-                ")</summary><div class=\"charts\">", charts, "</div></details>");
-}
-
 std::string config_table(const RunData& run) {
   if (run.config.empty()) return "";
   std::string rows;
@@ -378,7 +213,7 @@ Interval wilson_interval(int64_t correct, int64_t count) {
 std::string report_html(const fs::path& run_folder) {
   const RunData run = read_run(run_folder);
   std::set<std::string> drawn;
-  const std::string charts = eval_chart(run) + metric_charts(run, drawn);
+  const std::string charts = eval_chart(run) + known_metric_charts(run, drawn);
   const std::string name = html_escape(run.name);
   std::string out =
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -391,7 +226,7 @@ std::string report_html(const fs::path& run_folder) {
   }
   out += problems(run) + tiles(run) + alarms(run);
   if (!charts.empty()) out += "<h2>Curves</h2><div class=\"charts\">" + charts + "</div>";
-  out += time_split(run) + samples(run) + other_metrics(run, drawn) + config_table(run);
+  out += time_split(run) + samples(run) + other_metric_charts(run, drawn) + config_table(run);
   out +=
       concat("<footer>Written by Temper ", TEMPER_VERSION,
              ". Points show their numbers under the pointer; dashed lines are alarms; pale lines "

@@ -46,13 +46,16 @@ double learning_rate(const ScheduleConfig& config, int64_t step, int64_t total_s
   if (step < config.warmup_steps) {
     return config.learning_rate * (static_cast<double>(step) / as_double(config.warmup_steps));
   }
-  const double t = static_cast<double>(step - config.warmup_steps) /
-                   as_double(total_steps - config.warmup_steps);
+  const double length = as_double(total_steps - config.warmup_steps);
+  const double t = static_cast<double>(step - config.warmup_steps) / length;
   const double cosine = 0.5 * (1.0 + std::cos(std::numbers::pi * t));
   double factor = 1.0;
   switch (shape) {
     case ScheduleShape::kConstant: break;
-    case ScheduleShape::kLinear: factor = 1.0 - t; break;
+    case ScheduleShape::kLinear:
+      // Not 1 - t: that differs where warm-up takes the whole run.
+      factor = static_cast<double>(total_steps - step) / length;
+      break;
     case ScheduleShape::kCosine: factor = cosine; break;
     case ScheduleShape::kCosineMinLr:
       factor = cosine * (1.0 - config.min_lr_rate) + config.min_lr_rate;

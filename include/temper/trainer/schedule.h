@@ -39,8 +39,9 @@ struct ScheduleConfig {
 /// Learning rate of the optimizer step with index `step`, counted from 0: the first update of a run
 /// uses `step` 0, which is 0 under warm-up, and the last uses `total_steps` - 1.
 /// With t = (step - warmup) / max(1, total - warmup) after warm-up, and step / max(1, warmup) of
-/// the peak before it: linear max(0, 1 - t); cosine max(0, (1 + cos(pi t)) / 2), scaled onto
-/// [min_lr_rate, 1] for cosine_with_min_lr. A pure function: nothing to save in a checkpoint.
+/// the peak before it: linear max(0, (total - step) / max(1, total - warmup)); cosine max(0, (1 +
+/// cos(pi t)) / 2), scaled onto [min_lr_rate, 1] for cosine_with_min_lr. A pure function: nothing
+/// to save in a checkpoint.
 /// @throws Error if a value is out of its range.
 [[nodiscard]] double learning_rate(const ScheduleConfig& config, int64_t step, int64_t total_steps);
 
