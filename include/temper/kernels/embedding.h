@@ -12,4 +12,7 @@ namespace temper::kernels {
 /// @param out     [ids.size(), width], overwritten with exact copies.
 void embedding(const float* panels, int64_t width, std::span<const int32_t> ids, float* out);
 
+/// The same over bf16 panels (PackedWeight::bf16), widened exactly.
+void embedding(const uint16_t* panels, int64_t width, std::span<const int32_t> ids, float* out);
+
 }  // namespace temper::kernels

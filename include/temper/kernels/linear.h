@@ -31,9 +31,10 @@ void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, f
 /// Rounds fp32 panels to bf16 panels, nearest even. `elements` is a multiple of 32.
 void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out);
 
-/// y = x W^T (+ bias) or y += x W^T. Exactness: every output is one fused-multiply-add chain over
-/// ascending k from zero, so a row's bits depend on that row and W alone: not on `rows`, the number
-/// of threads or the instruction set (all that have fma).
+/// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks of 128; a chunk is one
+/// fused-multiply-add chain over ascending k from zero, and chunk sums are added to the output in
+/// order. So a row's bits depend on that row and W alone: not on `rows`, the number of threads or the
+/// instruction set (all that have fma).
 struct LinearArgs {
   const float* x = nullptr;  ///< [rows, k]
   int64_t x_stride = 0;      ///< In floats.

@@ -33,6 +33,7 @@ inline constexpr int kTileRows = kLanes >= 16 ? 12 : 6;
 struct BFloat {
   const float* p;
   int64_t stride;
+  HWY_INLINE BFloat at(int64_t k) const { return {p + k * stride, stride}; }
   HWY_INLINE VF load(int64_t k, int column) const { return hn::LoadU(DF(), p + k * stride + column); }
 };
 
@@ -40,6 +41,7 @@ struct BFloat {
 struct BBf16 {
   const uint16_t* p;
   int64_t stride;  // In bf16 elements.
+  HWY_INLINE BBf16 at(int64_t k) const { return {p + k * stride, stride}; }
   HWY_INLINE VF load(int64_t k, int column) const {
     const hn::RebindToUnsigned<DF> du;
     const auto* words = reinterpret_cast<const uint32_t*>(p + k * stride);

@@ -19,6 +19,9 @@ namespace HWY_NAMESPACE {
 
 /// Rows that are multiplied with one panel before the next panel: they stay in the L2 cache.
 constexpr int64_t kRowBlock = 192;
+/// Products of this many k are summed from zero before their sum is added to the output: the rounding
+/// error grows with the chunk, not with k. Part of the exactness contract.
+constexpr int64_t kDepthChunk = 128;
 /// Rows of W that one pass of the input gradient holds transposed.
 constexpr int64_t kTransposeBlock = 1024;
 /// Rows of x and dy that one pass of the weight gradient reads before it stores its accumulators.
@@ -42,19 +45,30 @@ void few_rows(const LinearArgs& g, int64_t panel) {
   B b[NP];
   for (int q = 0; q < NP; ++q) b[q] = panel_of<B>(g.weight, panel + q);
   constexpr int kVectors = kTileColumns / kLanes;
-  const AMatrix a{g.x, g.x_stride, 1};
-  if constexpr (kTileColumns == 32) {
-    const TileOut out{g.y + panel * kPanel, g.y_stride, Start::kZero,
-                      g.add ? Finish::kAdd : Finish::kStore,
-                      g.bias == nullptr ? nullptr : g.bias + panel * kPanel};
-    tile<MR, NP, kVectors>(a, b, 0, g.weight.k, out);
-  } else {
-    for (int q = 0; q < NP; ++q) {
-      const int64_t n0 = (panel + q) * kPanel;
-      const TileOut out{g.y + n0, g.y_stride, Start::kZero, g.add ? Finish::kAdd : Finish::kStore,
-                        g.bias == nullptr ? nullptr : g.bias + n0};
-      panel_rows(MR, a, b[q], g.weight.k, out);
+  static_assert(kTileColumns == 32 || NP == 1, "several panels need whole-panel tiles");
+  for (int64_t k = 0; k < g.weight.k; k += kDepthChunk) {
+    const bool first = k == 0;
+    B bk[NP];
+    for (int q = 0; q < NP; ++q) bk[q] = b[q].at(k);
+    tile<MR, NP, kVectors>(AMatrix{g.x + k, g.x_stride, 1}, bk, 0,
+                           std::min(kDepthChunk, g.weight.k - k),
+                           TileOut{g.y + panel * kPanel, g.y_stride, Start::kZero,
+                                   first && !g.add ? Finish::kStore : Finish::kAdd,
+                                   first && g.bias != nullptr ? g.bias + panel * kPanel : nullptr});
+  }
+}
+
+/// All depth chunks of one panel for some rows.
+template <class B>
+void chunked_rows(int64_t rows, const AMatrix& a, const B& b, int64_t depth, const TileOut& out) {
+  for (int64_t k = 0; k < depth; k += kDepthChunk) {
+    TileOut chunk = out;
+    if (k > 0) {
+      chunk.finish = Finish::kAdd;
+      chunk.bias = nullptr;
     }
+    panel_rows(rows, AMatrix{a.p + k, a.row_stride, 1}, b.at(k), std::min(kDepthChunk, depth - k),
+               chunk);
   }
 }
 
@@ -66,9 +80,9 @@ void one_panel(const LinearArgs& g, int64_t panel, int64_t row, int64_t rows) {
   const B b = panel_of<B>(g.weight, panel);
   const Finish finish = g.add ? Finish::kAdd : Finish::kStore;
   if (valid == kPanel) {
-    panel_rows(rows, a, b, g.weight.k,
-               TileOut{g.y + row * g.y_stride + n0, g.y_stride, Start::kZero, finish,
-                       g.bias == nullptr ? nullptr : g.bias + n0});
+    chunked_rows(rows, a, b, g.weight.k,
+                 TileOut{g.y + row * g.y_stride + n0, g.y_stride, Start::kZero, finish,
+                         g.bias == nullptr ? nullptr : g.bias + n0});
     return;
   }
   // The last panel is cut: work in a full-width copy and hand back the columns that exist.
@@ -78,8 +92,8 @@ void one_panel(const LinearArgs& g, int64_t panel, int64_t row, int64_t rows) {
   for (int64_t r = 0; g.add && r < rows; ++r) {
     std::copy_n(g.y + (row + r) * g.y_stride + n0, valid, wide.data() + r * kPanel);
   }
-  panel_rows(rows, a, b, g.weight.k,
-             TileOut{wide.data(), kPanel, Start::kZero, finish, g.bias == nullptr ? nullptr : bias});
+  chunked_rows(rows, a, b, g.weight.k,
+               TileOut{wide.data(), kPanel, Start::kZero, finish, g.bias == nullptr ? nullptr : bias});
   for (int64_t r = 0; r < rows; ++r) {
     std::copy_n(wide.data() + r * kPanel, valid, g.y + (row + r) * g.y_stride + n0);
   }
@@ -89,13 +103,15 @@ template <class B>
 void linear_panels(const LinearArgs& g, int64_t begin, int64_t end) {
   const int64_t whole = std::min(end, g.weight.n / kPanel);
   int64_t panel = begin;
-  if (g.rows <= 3 && kTileColumns == 32) {
+  if constexpr (kTileColumns != 32) {
+    // One panel at a time fills these registers.
+  } else if (g.rows <= 3) {
     for (; panel + 4 <= whole; panel += 4) {
       if (g.rows == 1) few_rows<1, 4, B>(g, panel);
       if (g.rows == 2) few_rows<2, 4, B>(g, panel);
       if (g.rows == 3) few_rows<3, 4, B>(g, panel);
     }
-  } else if (g.rows <= 6 && kTileColumns == 32) {
+  } else if (g.rows <= 6) {
     for (; panel + 2 <= whole; panel += 2) {
       if (g.rows == 4) few_rows<4, 2, B>(g, panel);
       if (g.rows == 5) few_rows<5, 2, B>(g, panel);

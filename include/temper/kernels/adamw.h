@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+
+namespace temper::kernels {
+
+/// One AdamW step (Loshchilov and Hutter 2019) over a flat fp32 buffer, elementwise in fp32:
+/// p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+/// p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), with g = grad_scale * grad.
+/// Bits do not depend on threads or on how the buffer is split.
+struct AdamWArgs {
+  float* param = nullptr;
+  const float* grad = nullptr;
+  float* exp_avg = nullptr;     ///< m
+  float* exp_avg_sq = nullptr;  ///< v
+  uint16_t* bf16 = nullptr;     ///< bf16 panels to write back, or null; then count % 32 == 0.
+  int64_t count = 0;
+  float grad_scale = 1.0f;  ///< Clipping factor.
+  double learning_rate = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  int64_t step = 1;  ///< t, counted from 1.
+};
+void adamw(const AdamWArgs& args);
+
+/// Sum of squares in double: fp32 values, fixed blocks of 4096 summed in order, blocks in order.
+[[nodiscard]] double sum_of_squares(const float* x, int64_t count);
+
+}  // namespace temper::kernels

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "temper/kernels/linear.h"
+
+namespace temper::kernels {
+
+/// How a next token is drawn. Applied in transformers' order: repetition penalty, temperature,
+/// top-k, top-p, min-p.
+struct SamplingParams {
+  float temperature = 1.0f;         ///< 0: greedy (largest logit, ties to the lower id).
+  int64_t top_k = 0;                ///< Keep the k largest (ties with the k-th stay); 0: all.
+  float top_p = 1.0f;               ///< Keep the smallest set with at least this mass, in (0, 1].
+  float min_p = 0.0f;               ///< Drop tokens below min_p times the largest probability.
+  float repetition_penalty = 1.0f;  ///< Divides positive, multiplies negative logits of seen ids.
+};
+
+/// One row to draw for.
+struct SampleRow {
+  const SamplingParams* params = nullptr;
+  std::span<const int32_t> seen;  ///< Ids under the repetition penalty (prompt and completion).
+  double uniform = 0;             ///< In [0, 1): a draw keyed by sequence and position.
+};
+
+/// What was drawn, in nats.
+struct SampledToken {
+  int32_t id = 0;
+  float logprob = 0;         ///< Under the distribution that was sampled from (0 when greedy).
+  float policy_logprob = 0;  ///< Under the untruncated policy at the temperature (1 when greedy).
+  float log_kept_mass = 0;   ///< Policy mass of the tokens that the truncation kept, log.
+  float entropy = 0;         ///< Of the untruncated policy at that temperature.
+};
+
+/// Draws one token a row from hidden rows x LM head by inverse CDF in ascending id order.
+/// Ids at or above `allowed` (padding rows of the vocabulary) are never drawn.
+/// A draw depends on its row's logits, parameters and uniform alone; `policy_logprob` and `entropy`
+/// are bitwise those of `linear_logprob` at the same temperature.
+struct LinearSampleArgs {
+  const float* hidden = nullptr;  ///< [rows, k]
+  int64_t hidden_stride = 0;
+  PackedWeight head;
+  int64_t allowed = 0;  ///< In [1, vocabulary].
+  std::span<const SampleRow> rows;
+  std::span<SampledToken> out;
+};
+void linear_sample(const LinearSampleArgs& args);
+
+/// The processed distribution of one row of raw logits (before temperature), as probabilities that
+/// sum to 1. For tests and tools; `linear_sample` draws from exactly this.
+void sampling_distribution(std::span<const float> logits, const SamplingParams& params,
+                           std::span<const int32_t> seen, std::span<float> probabilities);
+
+}  // namespace temper::kernels

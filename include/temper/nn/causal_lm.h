@@ -1,0 +1,145 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "temper/core/torch.h"
+#include "temper/formats/hf_folder.h"
+#include "temper/formats/model_source.h"
+#include "temper/kernels/rope.h"
+#include "temper/kernels/tree_attention.h"
+#include "temper/nn/float_buffer.h"
+#include "temper/nn/kv_store.h"
+#include "temper/nn/parameter.h"
+#include "temper/nn/token_batch.h"
+
+namespace temper {
+
+/// What products read: float32 masters, or a bf16 copy of them (activations are float32 in both).
+enum class WeightDType { kFloat32, kBfloat16 };
+
+/// Whether a model gets gradients. A frozen bf16 model keeps no float32 copy of its matrices.
+enum class Trainable { kNo, kYes };
+
+/// What attention reads for each row of a batch.
+struct AttentionPlan {
+  std::vector<kernels::KeySpan> spans;
+  std::vector<kernels::TreeAttentionArgs::Query> queries;  ///< [N]
+  std::vector<int64_t> slots;  ///< [N] row in the KvStore; empty when keys live in the batch.
+};
+
+/// Activations of one layer that its backward needs.
+struct LayerTape {
+  FloatBuffer x, rstd_in, q_raw, k_raw, rstd_q, rstd_k, qkv, attention, lse, x_mid, rstd_mid, gate_up;
+};
+
+/// Activations of one training forward. Reuse it from step to step: its memory is kept.
+struct ForwardTape {
+  /// Keep only each layer's input and compute the rest again in the backward: the same bits, less
+  /// memory, a third more work.
+  bool checkpoint = false;
+  TokenBatch batch;
+  AttentionPlan plan;
+  std::vector<LayerTape> layers;
+  FloatBuffer last, rstd_last, hidden;
+};
+
+/// A decoder-only language model of the Llama kind (Llama, SmolLM2, Mistral, Qwen2, Qwen3) over flat
+/// token streams. Sampling, scoring and training run this one forward. Exactness: a row's hidden
+/// state depends on the weights and on the row's own text alone, bit for bit: not on what else is in
+/// the batch, on how a text was cut into calls, on shared prompts or on the number of threads.
+/// One thread may call it at a time.
+class CausalLM {
+ public:
+  /// Loads every weight. @throws Error naming a tensor that is missing or has another shape.
+  CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable);
+  /// A frozen copy of `other`'s weights as they are now.
+  [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other);
+  CausalLM(const CausalLM&) = delete;
+  CausalLM& operator=(const CausalLM&) = delete;
+
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
+  [[nodiscard]] WeightDType dtype() const { return dtype_; }
+
+  /// Hidden rows [N, hidden] after the final norm, float32, valid until the next call.
+  /// Segments with a `node` read their past from `kv` and are appended to it (the caller has
+  /// reserved room); the others live in the batch. @throws Error for ids or positions out of range.
+  [[nodiscard]] at::Tensor forward(const TokenBatch& batch, KvStore* kv = nullptr);
+
+  /// The same rows, with everything that `backward` needs left in `tape`; no KvStore.
+  [[nodiscard]] at::Tensor forward_train(const TokenBatch& batch, ForwardTape& tape);
+
+  /// Adds d loss / d weight to the gradients, given d loss / d hidden [N, hidden]. Every gradient
+  /// element is one chain over ascending rows: splitting a step into micro-batches of whole trees, in
+  /// order, gives the same bits.
+  void backward(ForwardTape& tape, const at::Tensor& dhidden);
+  /// Folds in what `backward` keeps aside (embedding rows). Call once before the optimizer.
+  void finish_gradients();
+  void zero_gradients();
+
+  /// All weights, in a fixed order. A tied head is the embedding.
+  [[nodiscard]] std::span<const std::unique_ptr<Parameter>> parameters() const { return params_; }
+  [[nodiscard]] Parameter& head() const { return tied_head_ ? *embed_ : *lm_head_; }
+  [[nodiscard]] size_t weight_bytes() const;
+
+  /// Tensors for `write_hf_folder`; they read the weights when they are filled.
+  [[nodiscard]] std::vector<WriteTensor> write_tensors() const;
+
+ private:
+  struct Layer {
+    Parameter* norm_in;
+    Parameter* qkv;
+    Parameter* qkv_bias;
+    Parameter* q_norm;
+    Parameter* k_norm;
+    Parameter* o;
+    Parameter* o_bias;
+    Parameter* norm_mid;
+    Parameter* gate_up;
+    Parameter* gate_up_bias;
+    Parameter* down;
+    Parameter* down_bias;
+  };
+  struct Scratch {
+    FloatBuffer h, wide, a, b, dqkv, dx, out;
+  };
+  CausalLM() = default;
+  void declare();
+  Layer declare_layer(int64_t index);
+  Parameter* matrix(std::string name, std::vector<ParameterPart> parts, int64_t k);
+  Parameter* vector(std::string name, std::vector<ParameterPart> parts);
+  void load(const WeightSource& weights);
+  void check_batch(const TokenBatch& batch, const KvStore* kv) const;
+  [[nodiscard]] AttentionPlan make_plan(const TokenBatch& batch, KvStore* kv) const;
+  void ensure_rope(std::span<const int32_t> positions);
+  void embed(const TokenBatch& batch, float* x) const;
+  [[nodiscard]] kernels::TreeAttentionArgs attention_args(const AttentionPlan& plan, int64_t layer,
+                                                          LayerTape& t, KvStore* kv) const;
+  void layer_forward(int64_t layer, const TokenBatch& batch, const AttentionPlan& plan, KvStore* kv,
+                     LayerTape& t, float* out);
+  void qkv_forward(int64_t layer, const TokenBatch& batch, LayerTape& t);
+  void mlp_forward(int64_t layer, int64_t rows, LayerTape& t, float* out);
+  void layer_backward(int64_t layer, const ForwardTape& tape, LayerTape& t, float* dx);
+  void mlp_backward(int64_t layer, int64_t rows, LayerTape& t, float* dx);
+  void qkv_backward(int64_t layer, const ForwardTape& tape, LayerTape& t);
+
+  ModelConfig config_;
+  WeightDType dtype_ = WeightDType::kFloat32;
+  Trainable trainable_ = Trainable::kNo;
+  bool tied_head_ = false;
+  std::vector<std::unique_ptr<Parameter>> params_;
+  Parameter* embed_ = nullptr;
+  Parameter* final_norm_ = nullptr;
+  Parameter* lm_head_ = nullptr;
+  std::vector<Layer> layers_;
+  kernels::RopeTable rope_;
+  ForwardTape inference_;
+  LayerTape work_;
+  Scratch scratch_;
+  std::map<int32_t, std::vector<float>> embed_grad_;
+};
+
+}  // namespace temper

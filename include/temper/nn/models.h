@@ -1,0 +1,81 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "temper/nn/causal_lm.h"
+#include "temper/text/chat_template.h"
+#include "temper/text/tokenizer.h"
+
+namespace temper {
+
+/// The text side of a model: tokenizer, chat template and the ids that end a text.
+class ModelText {
+ public:
+  explicit ModelText(const ModelSource& source);
+
+  [[nodiscard]] const Tokenizer& tokenizer() const { return tokenizer_; }
+  /// Ids that end a completion: generation_config, config and tokenizer taken together; sorted.
+  [[nodiscard]] const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
+  [[nodiscard]] bool has_template() const { return template_.has_value(); }
+
+  /// The text of a conversation, generation prompt added. @param messages  [{"role", "content"}].
+  /// @throws Error when the model has no chat template.
+  [[nodiscard]] std::string render(const nlohmann::ordered_json& messages) const;
+  /// `render` for one user message.
+  [[nodiscard]] std::string render_user(std::string_view content) const;
+  /// Ids of a rendered text: its special tokens count, nothing is added.
+  [[nodiscard]] std::vector<int32_t> encode_rendered(std::string_view text) const;
+
+ private:
+  Tokenizer tokenizer_;
+  std::optional<ChatTemplate> template_;
+  ChatTemplateOptions options_;
+  std::vector<int32_t> eos_ids_;
+};
+
+/// The model that is trained: weights with gradients, text, and the files it came from.
+class PolicyModel {
+ public:
+  /// @param spec  GGUF file, Hugging Face folder or hub id (formats/model_source.h).
+  [[nodiscard]] static PolicyModel load(std::string_view spec, WeightDType dtype,
+                                        Trainable trainable = Trainable::kYes);
+
+  [[nodiscard]] CausalLM& lm() const { return *lm_; }
+  [[nodiscard]] const ModelText& text() const { return *text_; }
+  [[nodiscard]] const ModelSource& source() const { return *source_; }
+  [[nodiscard]] size_t bytes() const { return lm_->weight_bytes(); }
+
+  /// Writes a Hugging Face folder that transformers loads unchanged.
+  void save(const std::filesystem::path& folder, DType dtype = DType::kF32) const;
+
+ private:
+  std::unique_ptr<ModelSource> source_;
+  std::unique_ptr<ModelText> text_;
+  std::unique_ptr<CausalLM> lm_;
+};
+
+/// A frozen model to measure the policy against: a copy of the policy as it is now, or another file.
+class ReferenceModel {
+ public:
+  [[nodiscard]] static ReferenceModel copy_of(const PolicyModel& policy);
+  [[nodiscard]] static ReferenceModel load(std::string_view spec, WeightDType dtype);
+
+  [[nodiscard]] CausalLM& lm() const { return *lm_; }
+  [[nodiscard]] size_t bytes() const { return lm_->weight_bytes(); }
+
+  /// reference <- (1 - alpha) reference + alpha policy, for every weight (TR-DPO's soft update;
+  /// alpha 1 copies). Float32 references only. @throws Error for alpha outside (0, 1].
+  void sync(const PolicyModel& policy, double alpha);
+
+ private:
+  std::unique_ptr<CausalLM> lm_;
+};
+
+}  // namespace temper

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "temper/core/torch.h"
+#include "temper/kernels/linear.h"
+
+namespace temper {
+
+/// A tensor of a checkpoint that occupies rows of a parameter (q, k and v share one matrix).
+struct ParameterPart {
+  std::string name;  ///< Hugging Face name.
+  int64_t row_begin = 0;
+  int64_t rows = 0;
+};
+
+/// One weight of a model with all that belongs to it. A matrix [n, k] is stored as panels
+/// (kernels/linear.h): value, gradient and optimizer state share that layout, so the optimizer runs
+/// elementwise and its result is what the next forward reads. A vector (norm, bias) is plain [n].
+/// The model's caller owns the thread: a forward and an update must not overlap.
+struct Parameter {
+  std::string name;
+  int64_t n = 0;
+  int64_t k = 1;
+  bool matrix = false;
+  std::vector<ParameterPart> parts;
+  at::Tensor value;  ///< float32 master; undefined for a frozen matrix kept in bf16 alone.
+  at::Tensor half;   ///< int16 bf16 panels that products read, or undefined.
+  at::Tensor grad;   ///< float32, or undefined when frozen.
+
+  [[nodiscard]] int64_t elements() const;
+  [[nodiscard]] float* data() const { return value.data_ptr<float>(); }
+  [[nodiscard]] float* grad_data() const {
+    return grad.defined() ? grad.data_ptr<float>() : nullptr;
+  }
+  [[nodiscard]] kernels::PackedWeight packed() const;
+  [[nodiscard]] size_t bytes() const;
+
+  /// Writes row-major [rows, k] values of one part into the storage, and the bf16 copy with it.
+  void set_part(const ParameterPart& part, const float* rows);
+  /// Reads one part back as row-major [rows, k]. @param of  `value` or a tensor laid out like it.
+  void get_part(const ParameterPart& part, const at::Tensor& of, float* rows) const;
+  /// Rounds `value` into `half`, where there is one.
+  void refresh_half();
+};
+
+/// Float32 [elements] filled with zeros.
+[[nodiscard]] at::Tensor float_zeros(int64_t elements);
+
+}  // namespace temper

@@ -1,0 +1,91 @@
+// Statistics of one row of logits, shared by scoring, training and sampling so that their bits agree.
+#if defined(TEMPER_KERNELS_LOGITS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TEMPER_KERNELS_LOGITS_INL_H_
+#undef TEMPER_KERNELS_LOGITS_INL_H_
+#else
+#define TEMPER_KERNELS_LOGITS_INL_H_
+#endif
+
+#include <cmath>
+#include <cstdint>
+
+#include "cpu/gemm-inl.h"
+#include "cpu/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace temper::kernels {
+namespace HWY_NAMESPACE {
+
+/// Columns whose exponentials are summed in fp32 lanes before the sum moves to double.
+inline constexpr int64_t kLogitChunk = 1024;
+/// Scaled logits are taken as at least max - 1e4: exp is 0 there, and 0 * x stays finite.
+inline constexpr float kFarBelow = -1e4f;
+
+struct RowStats {
+  float max;        // Largest scaled logit.
+  double sum;       // sum exp(x), x = scaled logit - max.
+  double weighted;  // sum x exp(x).
+};
+
+/// z[0, padded) with columns at and past the vocabulary set to -inf; padded a multiple of 32.
+/// `chunk_sums`, if given, gets sum exp(x) of each chunk of kLogitChunk columns.
+HWY_INLINE RowStats row_stats(const float* z, int64_t padded, float inverse_temperature,
+                              double* chunk_sums) {
+  constexpr int kV = 16 / kLanes;  // Sixteen virtual lanes whatever the vector length.
+  const DF d;
+  const VF scale = hn::Set(d, inverse_temperature);
+  VF top[kV];
+  for (auto& t : top) t = hn::Set(d, -INFINITY);
+  for (int64_t i = 0; i < padded; i += 16) {
+    for (int v = 0; v < kV; ++v) {
+      top[v] = hn::Max(top[v], hn::Mul(hn::LoadU(d, z + i + v * kLanes), scale));
+    }
+  }
+  float lanes[16];
+  for (int v = 0; v < kV; ++v) hn::StoreU(top[v], d, lanes + v * kLanes);
+  RowStats s{lanes[0], 0, 0};
+  for (const float lane : lanes) s.max = lane > s.max ? lane : s.max;
+  const VF max = hn::Set(d, s.max);
+  for (int64_t begin = 0; begin < padded; begin += kLogitChunk) {
+    const int64_t end = begin + kLogitChunk < padded ? begin + kLogitChunk : padded;
+    VF sum[kV], weighted[kV];
+    for (int v = 0; v < kV; ++v) sum[v] = weighted[v] = hn::Zero(d);
+    for (int64_t i = begin; i < end; i += 16) {
+      for (int v = 0; v < kV; ++v) {
+        const VF scaled = hn::Mul(hn::LoadU(d, z + i + v * kLanes), scale);
+        const VF x = hn::Max(hn::Sub(scaled, max), hn::Set(d, kFarBelow));
+        const VF e = vexp(d, x);
+        sum[v] = hn::Add(sum[v], e);
+        weighted[v] = hn::MulAdd(e, x, weighted[v]);
+      }
+    }
+    float sums[16], weights[16];
+    for (int v = 0; v < kV; ++v) {
+      hn::StoreU(sum[v], d, sums + v * kLanes);
+      hn::StoreU(weighted[v], d, weights + v * kLanes);
+    }
+    double chunk = 0;
+    for (int i = 0; i < 16; ++i) {
+      chunk += double{sums[i]};
+      s.weighted += double{weights[i]};
+    }
+    s.sum += chunk;
+    if (chunk_sums != nullptr) chunk_sums[begin / kLogitChunk] = chunk;
+  }
+  return s;
+}
+
+/// Log-prob of a column whose raw logit is z_y. The same expression everywhere.
+HWY_INLINE float row_logprob(const RowStats& s, float z_y, float inverse_temperature) {
+  return static_cast<float>(double{z_y * inverse_temperature - s.max} - std::log(s.sum));
+}
+
+HWY_INLINE float row_entropy(const RowStats& s) {
+  return static_cast<float>(std::log(s.sum) - s.weighted / s.sum);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace temper::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

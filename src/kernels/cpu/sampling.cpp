@@ -1,0 +1,220 @@
+#include "temper/kernels/sampling.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/sampling.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "cpu/logits-inl.h"
+#include "cpu/logits_tile.h"
+#include "cpu/sampling_filter.h"
+#include "cpu/workspace.h"
+#include "temper/core/threads.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace temper::kernels {
+namespace HWY_NAMESPACE {
+
+/// Overwrites scores with exp(score / T - max) and returns their sum; chunk sums as in row_stats.
+double exponentials(float* z, int64_t padded, const RowStats& s, float inverse_temperature) {
+  const DF d;
+  double total = 0;
+  for (int64_t i = 0; i < padded; i += kLanes) {
+    const VF scaled = hn::Mul(hn::LoadU(d, z + i), hn::Set(d, inverse_temperature));
+    const VF x = hn::Max(hn::Sub(scaled, hn::Set(d, s.max)), hn::Set(d, kFarBelow));
+    hn::StoreU(vexp(d, x), d, z + i);
+  }
+  for (int64_t i = 0; i < padded; ++i) total += double{z[i]};
+  return total;
+}
+
+/// Inverse CDF: the first id whose cumulative weight exceeds u * total. Whole chunks are skipped by
+/// their sums; rounding at the very end falls back to the last id with any weight.
+int32_t walk(const float* z, int64_t padded, const RowStats& s, float inverse_temperature,
+             const double* chunk_sums, double u) {
+  const DF d;
+  double left = u * s.sum;
+  int64_t begin = 0;
+  int64_t chunk = 0;
+  for (; begin + kLogitChunk < padded && left >= chunk_sums[chunk]; begin += kLogitChunk) {
+    left -= chunk_sums[chunk++];
+  }
+  int32_t last = -1;
+  for (; begin < padded; begin += kLogitChunk) {
+    const int64_t end = std::min(padded, begin + kLogitChunk);
+    for (int64_t i = begin; i < end; i += kLanes) {
+      const VF scaled = hn::Mul(hn::LoadU(d, z + i), hn::Set(d, inverse_temperature));
+      const VF x = hn::Max(hn::Sub(scaled, hn::Set(d, s.max)), hn::Set(d, kFarBelow));
+      float e[kLanes];
+      hn::StoreU(vexp(d, x), d, e);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        if (e[lane] <= 0.0f) continue;
+        last = static_cast<int32_t>(i + lane);
+        left -= double{e[lane]};
+        if (left < 0) return last;
+      }
+    }
+  }
+  for (int64_t i = padded - 1; last < 0 && i >= 0; --i) {
+    if (z[i] > -std::numeric_limits<float>::infinity()) last = static_cast<int32_t>(i);
+  }
+  return last;
+}
+
+SampledToken DrawRow(float* z, int64_t padded, int64_t allowed, const SampleRow& row) {
+  const SamplingParams& p = *row.params;
+  const bool greedy = p.temperature == 0.0f;
+  const float inverse_temperature = greedy ? 1.0f : 1.0f / p.temperature;
+  std::vector<double> chunks(static_cast<size_t>((padded + kLogitChunk - 1) / kLogitChunk));
+  const RowStats policy = row_stats(z, padded, inverse_temperature, chunks.data());
+  SampledToken t;
+  t.entropy = row_entropy(policy);
+  if (greedy && p.repetition_penalty == 1.0f) {
+    t.id = static_cast<int32_t>(std::max_element(z, z + allowed) - z);
+    t.policy_logprob = row_logprob(policy, z[t.id], inverse_temperature);
+    t.log_kept_mass = t.policy_logprob;
+    return t;
+  }
+  if (!truncates(p) && allowed == padded) {
+    t.id = walk(z, padded, policy, inverse_temperature, chunks.data(), row.uniform);
+    t.policy_logprob = t.logprob = row_logprob(policy, z[t.id], inverse_temperature);
+    return t;
+  }
+  // The policy's own numbers need the logits as they were, the draw those that the rules left.
+  float* w = workspace(Workspace::kScratch, static_cast<size_t>(padded));
+  std::copy_n(z, padded, w);
+  filter_logits({w, static_cast<size_t>(padded)}, allowed, p, row.seen);
+  const RowStats kept = row_stats(w, padded, inverse_temperature, chunks.data());
+  t.id = greedy ? static_cast<int32_t>(std::max_element(w, w + allowed) - w)
+                : walk(w, padded, kept, inverse_temperature, chunks.data(), row.uniform);
+  t.policy_logprob = row_logprob(policy, z[t.id], inverse_temperature);
+  t.logprob = greedy ? 0.0f : row_logprob(kept, w[t.id], inverse_temperature);
+  double mass = 0;
+  for (int64_t i = 0; i < padded; ++i) {
+    if (w[i] > -std::numeric_limits<float>::infinity()) {
+      mass += std::exp(double{z[i] * inverse_temperature - policy.max});
+    }
+  }
+  t.log_kept_mass = greedy ? t.policy_logprob : static_cast<float>(std::log(mass / policy.sum));
+  return t;
+}
+
+void Distribution(float* z, int64_t padded, const SamplingParams& p, float* out) {
+  const float inverse_temperature = p.temperature == 0.0f ? 1.0f : 1.0f / p.temperature;
+  const RowStats s = row_stats(z, padded, inverse_temperature, nullptr);
+  const double total = exponentials(z, padded, s, inverse_temperature);
+  for (int64_t i = 0; i < padded; ++i) out[i] = static_cast<float>(double{z[i]} / total);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace temper::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace temper::kernels {
+
+HWY_EXPORT(DrawRow);
+HWY_EXPORT(Distribution);
+
+namespace {
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+/// The k-th largest logit, or -inf when all stay.
+float top_k_bound(std::span<const float> z, int64_t k) {
+  std::vector<float> sorted(z.begin(), z.end());
+  if (k <= 0 || k >= static_cast<int64_t>(sorted.size())) return kMinusInfinity;
+  std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<>());
+  return sorted[static_cast<size_t>(k - 1)];
+}
+
+/// Removes the least likely ids whose cumulative probability, from below, is at most 1 - p.
+void apply_top_p(std::span<float> z, float inverse_temperature, float top_p) {
+  std::vector<int32_t> order;
+  for (size_t i = 0; i < z.size(); ++i) {
+    if (z[i] > kMinusInfinity) order.push_back(static_cast<int32_t>(i));
+  }
+  const auto logit = [&](int32_t i) { return z[static_cast<size_t>(i)]; };
+  // Ascending; among equals the higher id goes first, so the lower id is kept longer.
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return logit(a) != logit(b) ? logit(a) < logit(b) : a > b;
+  });
+  const double max = double{logit(order.back()) * inverse_temperature};
+  double total = 0;
+  for (const int32_t i : order) total += std::exp(double{logit(i) * inverse_temperature} - max);
+  double below = 0;
+  for (size_t at = 0; at + 1 < order.size(); ++at) {
+    below += std::exp(double{logit(order[at]) * inverse_temperature} - max) / total;
+    if (below > 1.0 - double{top_p}) return;
+    z[static_cast<size_t>(order[at])] = kMinusInfinity;
+  }
+}
+
+}  // namespace
+
+bool truncates(const SamplingParams& p) {
+  return p.top_k > 0 || p.top_p < 1.0f || p.min_p > 0.0f || p.repetition_penalty != 1.0f;
+}
+
+void filter_logits(std::span<float> z, int64_t allowed, const SamplingParams& p,
+                   std::span<const int32_t> seen) {
+  std::fill(z.begin() + allowed, z.end(), kMinusInfinity);
+  if (p.repetition_penalty != 1.0f) {
+    std::vector<int32_t> unique(seen.begin(), seen.end());
+    std::sort(unique.begin(), unique.end());
+    unique.erase(std::unique(unique.begin(), unique.end()), unique.end());
+    for (const int32_t id : unique) {
+      float& v = z[static_cast<size_t>(id)];
+      v = v > 0 ? v / p.repetition_penalty : v * p.repetition_penalty;
+    }
+  }
+  if (p.temperature == 0.0f) return;
+  const float inverse_temperature = 1.0f / p.temperature;
+  const float bound = top_k_bound(z, p.top_k);
+  for (float& v : z) v = v < bound ? kMinusInfinity : v;
+  if (p.top_p < 1.0f) apply_top_p(z, inverse_temperature, p.top_p);
+  if (p.min_p > 0.0f) {
+    const float max = *std::max_element(z.begin(), z.end());
+    for (float& v : z) {
+      if ((v - max) * inverse_temperature < std::log(p.min_p)) v = kMinusInfinity;
+    }
+  }
+}
+
+void linear_sample(const LinearSampleArgs& args) {
+  const int64_t padded = panel_count(args.head.n) * kPanel;
+  const int64_t total = static_cast<int64_t>(args.rows.size());
+  constexpr int64_t kTileRows = 64;
+  float* z = workspace(Workspace::kLogits, static_cast<size_t>(std::min(kTileRows, total) * padded));
+  for (int64_t row = 0; row < total; row += kTileRows) {
+    const int64_t rows = std::min(kTileRows, total - row);
+    linear({.x = args.hidden + row * args.hidden_stride, .x_stride = args.hidden_stride,
+            .weight = args.head, .y = z, .y_stride = padded, .rows = rows});
+    parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        std::fill(z + r * padded + args.head.n, z + (r + 1) * padded, kMinusInfinity);
+        const size_t at = static_cast<size_t>(row + r);
+        args.out[at] = HWY_DYNAMIC_DISPATCH(DrawRow)(z + r * padded, padded, args.allowed,
+                                                     args.rows[at]);
+      }
+    });
+  }
+}
+
+void sampling_distribution(std::span<const float> logits, const SamplingParams& params,
+                           std::span<const int32_t> seen, std::span<float> probabilities) {
+  const int64_t n = static_cast<int64_t>(logits.size());
+  const int64_t padded = panel_count(n) * kPanel;
+  std::vector<float> z(static_cast<size_t>(padded), kMinusInfinity), out(z.size());
+  std::copy(logits.begin(), logits.end(), z.begin());
+  filter_logits(z, n, params, seen);
+  HWY_DYNAMIC_DISPATCH(Distribution)(z.data(), padded, params, out.data());
+  std::copy_n(out.begin(), n, probabilities.begin());
+}
+
+}  // namespace temper::kernels
+#endif

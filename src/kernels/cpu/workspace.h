@@ -1,0 +1,20 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <vector>
+
+namespace temper::kernels {
+
+enum class Workspace { kLogits, kScratch };
+
+/// Scratch memory of the calling thread that grows and is kept: the C library would hand large
+/// temporaries back to the kernel and fault them in again at every call.
+inline float* workspace(Workspace which, size_t floats) {
+  thread_local std::array<std::vector<float>, 2> buffers;
+  auto& b = buffers[static_cast<size_t>(which)];
+  if (b.size() < floats) b.resize(floats);
+  return b.data();
+}
+
+}  // namespace temper::kernels

@@ -1,0 +1,163 @@
+#include "temper/nn/causal_lm.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <string>
+
+#include "temper/core/error.h"
+
+namespace temper {
+
+CausalLM::CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable)
+    : config_(source.config), dtype_(dtype), trainable_(trainable) {
+  declare();
+  load(*source.weights);
+}
+
+Parameter* CausalLM::matrix(std::string name, std::vector<ParameterPart> parts, int64_t k) {
+  auto p = std::make_unique<Parameter>();
+  p->name = std::move(name);
+  p->matrix = true;
+  p->k = k;
+  for (const auto& part : parts) p->n = std::max(p->n, part.row_begin + part.rows);
+  p->parts = std::move(parts);
+  params_.push_back(std::move(p));
+  return params_.back().get();
+}
+
+Parameter* CausalLM::vector(std::string name, std::vector<ParameterPart> parts) {
+  Parameter* p = matrix(std::move(name), std::move(parts), 1);
+  p->matrix = false;
+  return p;
+}
+
+CausalLM::Layer CausalLM::declare_layer(int64_t index) {
+  const auto& c = config_;
+  const std::string prefix = "model.layers." + std::to_string(index) + ".";
+  const int64_t q = c.heads * c.head_dim;
+  const int64_t kv = c.kv_heads * c.head_dim;
+  const auto qkv_parts = [&](const std::string& kind) {
+    return std::vector<ParameterPart>{{prefix + "self_attn.q_proj." + kind, 0, q},
+                                      {prefix + "self_attn.k_proj." + kind, q, kv},
+                                      {prefix + "self_attn.v_proj." + kind, q + kv, kv}};
+  };
+  const auto gate_parts = [&](const std::string& kind) {
+    return std::vector<ParameterPart>{
+        {prefix + "mlp.gate_proj." + kind, 0, c.intermediate_size},
+        {prefix + "mlp.up_proj." + kind, c.intermediate_size, c.intermediate_size}};
+  };
+  const auto one = [&](const std::string& name, int64_t rows) {
+    return std::vector<ParameterPart>{{prefix + name, 0, rows}};
+  };
+  Layer l{};
+  const int64_t h = c.hidden_size;
+  l.norm_in = vector(prefix + "input_layernorm", one("input_layernorm.weight", h));
+  l.qkv = matrix(prefix + "qkv", qkv_parts("weight"), h);
+  if (c.qkv_bias) l.qkv_bias = vector(prefix + "qkv_bias", qkv_parts("bias"));
+  if (c.qk_norm) {
+    l.q_norm = vector(prefix + "q_norm", one("self_attn.q_norm.weight", c.head_dim));
+    l.k_norm = vector(prefix + "k_norm", one("self_attn.k_norm.weight", c.head_dim));
+  }
+  l.o = matrix(prefix + "o", one("self_attn.o_proj.weight", h), q);
+  if (c.o_bias) l.o_bias = vector(prefix + "o_bias", one("self_attn.o_proj.bias", h));
+  l.norm_mid = vector(prefix + "post_attention_layernorm", one("post_attention_layernorm.weight", h));
+  l.gate_up = matrix(prefix + "gate_up", gate_parts("weight"), h);
+  l.down = matrix(prefix + "down", one("mlp.down_proj.weight", h), c.intermediate_size);
+  if (c.mlp_bias) {
+    l.gate_up_bias = vector(prefix + "gate_up_bias", gate_parts("bias"));
+    l.down_bias = vector(prefix + "down_bias", one("mlp.down_proj.bias", h));
+  }
+  return l;
+}
+
+void CausalLM::declare() {
+  const auto& c = config_;
+  embed_ = matrix("embed_tokens", {{"model.embed_tokens.weight", 0, c.vocab_size}}, c.hidden_size);
+  for (int64_t i = 0; i < c.layers; ++i) layers_.push_back(declare_layer(i));
+  final_norm_ = vector("norm", {{"model.norm.weight", 0, c.hidden_size}});
+  tied_head_ = c.tied;
+  if (!tied_head_) {
+    lm_head_ = matrix("lm_head", {{"lm_head.weight", 0, c.vocab_size}}, c.hidden_size);
+  }
+}
+
+void CausalLM::load(const WeightSource& weights) {
+  std::vector<float> rows;
+  for (auto& p : params_) {
+    p->value = float_zeros(p->elements());
+    for (const auto& part : p->parts) {
+      TEMPER_CHECK(weights.has(part.name), "[load] the model has no tensor ", part.name);
+      const std::vector<int64_t> expected =
+          p->matrix ? std::vector<int64_t>{part.rows, p->k} : std::vector<int64_t>{part.rows};
+      const auto shape = weights.shape(part.name);
+      TEMPER_CHECK(shape == expected, "[load] ", part.name, " should have ", part.rows, " x ", p->k,
+                   " elements by the config, and has another shape");
+      rows.resize(static_cast<size_t>(part.rows * p->k));
+      weights.read_float(part.name, rows);
+      p->set_part(part, rows.data());
+    }
+    if (p->matrix && dtype_ == WeightDType::kBfloat16) {
+      p->half = at::empty({p->elements()}, at::kShort);
+      p->refresh_half();
+      if (trainable_ == Trainable::kNo) p->value = at::Tensor();
+    }
+    if (trainable_ == Trainable::kYes) p->grad = float_zeros(p->elements());
+  }
+}
+
+std::unique_ptr<CausalLM> CausalLM::frozen_copy(const CausalLM& other) {
+  std::unique_ptr<CausalLM> copy(new CausalLM());
+  copy->config_ = other.config_;
+  copy->dtype_ = other.dtype_;
+  copy->declare();
+  for (size_t i = 0; i < copy->params_.size(); ++i) {
+    const Parameter& from = *other.params_[i];
+    if (from.half.defined()) {
+      copy->params_[i]->half = from.half.clone();
+    } else {
+      copy->params_[i]->value = from.value.clone();
+    }
+  }
+  return copy;
+}
+
+void CausalLM::zero_gradients() {
+  for (auto& p : params_) {
+    if (p->grad.defined()) p->grad.zero_();
+  }
+  embed_grad_.clear();
+}
+
+void CausalLM::finish_gradients() {
+  float* grad = embed_->grad_data();
+  const int64_t k = embed_->k;
+  for (const auto& [id, row] : embed_grad_) {
+    float* to = grad + id / kernels::kPanel * k * kernels::kPanel + id % kernels::kPanel;
+    for (int64_t i = 0; i < k; ++i) to[i * kernels::kPanel] += row[static_cast<size_t>(i)];
+  }
+  embed_grad_.clear();
+}
+
+size_t CausalLM::weight_bytes() const {
+  size_t total = 0;
+  for (const auto& p : params_) total += p->bytes();
+  return total;
+}
+
+std::vector<WriteTensor> CausalLM::write_tensors() const {
+  std::vector<WriteTensor> out;
+  for (const auto& p : params_) {
+    TEMPER_CHECK(p->value.defined(), "[save] ", p->name, " is frozen in bf16; save the policy instead");
+    for (const auto& part : p->parts) {
+      std::vector<int64_t> shape{part.rows};
+      if (p->matrix) shape.push_back(p->k);
+      out.push_back({part.name, shape, [param = p.get(), part](std::span<float> rows) {
+                       param->get_part(part, param->value, rows.data());
+                     }});
+    }
+  }
+  return out;
+}
+
+}  // namespace temper

@@ -1,0 +1,110 @@
+#include "temper/nn/models.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "temper/core/error.h"
+
+namespace temper {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Tokenizer make_tokenizer(const ModelSource& source) {
+  const TokenizerFiles& files = source.tokenizer;
+  if (!files.tokenizer_json.empty()) {
+    return Tokenizer::from_json(files.tokenizer_json, source.path + " tokenizer.json");
+  }
+  TEMPER_CHECK(!files.sentencepiece_model.empty(), source.path,
+               " has neither tokenizer.json nor tokenizer.model");
+  return Tokenizer::from_sentencepiece(files.sentencepiece_model, source.path + " tokenizer.model");
+}
+
+/// "bos_token": "<s>" or {"content": "<s>"} of tokenizer_config.json.
+std::map<std::string, std::string> special_tokens(const std::string& text) {
+  std::map<std::string, std::string> out;
+  const Json config = text.empty() ? Json::object() : Json::parse(text, nullptr, false);
+  if (!config.is_object()) return out;
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token"}) {
+    const auto it = config.find(key);
+    if (it == config.end()) continue;
+    if (it->is_string()) out[key] = it->get<std::string>();
+    if (it->is_object() && it->contains("content") && (*it)["content"].is_string()) {
+      out[key] = (*it)["content"].get<std::string>();
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+ModelText::ModelText(const ModelSource& source) : tokenizer_(make_tokenizer(source)) {
+  options_.special_tokens = special_tokens(source.tokenizer.tokenizer_config_json);
+  options_.add_generation_prompt = true;
+  if (!source.chat_template.empty()) template_.emplace(source.chat_template);
+  eos_ids_ = source.generation.eos_token_ids;
+  eos_ids_.insert(eos_ids_.end(), source.config.eos_token_ids.begin(),
+                  source.config.eos_token_ids.end());
+  if (const auto eos = options_.special_tokens.find("eos_token");
+      eos != options_.special_tokens.end()) {
+    if (const auto id = tokenizer_.token_to_id(eos->second)) eos_ids_.push_back(*id);
+  }
+  std::sort(eos_ids_.begin(), eos_ids_.end());
+  eos_ids_.erase(std::unique(eos_ids_.begin(), eos_ids_.end()), eos_ids_.end());
+}
+
+std::string ModelText::render(const Json& messages) const {
+  TEMPER_CHECK(template_.has_value(),
+               "the model has no chat template; give plain prompts instead of messages");
+  return template_->render(messages, options_);
+}
+
+std::string ModelText::render_user(std::string_view content) const {
+  return render(Json::array({{{"role", "user"}, {"content", std::string(content)}}}));
+}
+
+std::vector<int32_t> ModelText::encode_rendered(std::string_view text) const {
+  return tokenizer_.encode(text, {.add_special_tokens = false, .allow_special = true});
+}
+
+PolicyModel PolicyModel::load(std::string_view spec, WeightDType dtype, Trainable trainable) {
+  PolicyModel p;
+  p.source_ = std::make_unique<ModelSource>(open_model(spec));
+  p.text_ = std::make_unique<ModelText>(*p.source_);
+  p.lm_ = std::make_unique<CausalLM>(*p.source_, dtype, trainable);
+  return p;
+}
+
+void PolicyModel::save(const std::filesystem::path& folder, DType dtype) const {
+  write_hf_folder(folder, *source_, lm_->write_tensors(), {.dtype = dtype});
+}
+
+ReferenceModel ReferenceModel::copy_of(const PolicyModel& policy) {
+  ReferenceModel r;
+  r.lm_ = CausalLM::frozen_copy(policy.lm());
+  return r;
+}
+
+ReferenceModel ReferenceModel::load(std::string_view spec, WeightDType dtype) {
+  ReferenceModel r;
+  r.lm_ = std::make_unique<CausalLM>(open_model(spec), dtype, Trainable::kNo);
+  return r;
+}
+
+void ReferenceModel::sync(const PolicyModel& policy, double alpha) {
+  TEMPER_CHECK(alpha > 0 && alpha <= 1, "[sync] alpha must be in (0, 1], got ", alpha);
+  const auto from = policy.lm().parameters();
+  const auto to = lm_->parameters();
+  TEMPER_CHECK(from.size() == to.size(), "[sync] the reference has another architecture");
+  for (size_t i = 0; i < to.size(); ++i) {
+    if (to[i]->value.defined()) {
+      to[i]->value.mul_(1.0 - alpha).add_(from[i]->value, alpha);
+    } else {
+      TEMPER_CHECK(alpha == 1.0, "[sync] a bf16 reference keeps no float32 values to blend with; ",
+                   "use rollout.weights=float32 or a mixing factor of 1");
+      to[i]->half.copy_(from[i]->half);
+    }
+  }
+}
+
+}  // namespace temper

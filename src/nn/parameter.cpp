@@ -1,0 +1,52 @@
+#include "temper/nn/parameter.h"
+
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "temper/core/error.h"
+
+namespace temper {
+
+at::Tensor float_zeros(int64_t elements) { return at::zeros({elements}, at::kFloat); }
+
+int64_t Parameter::elements() const { return matrix ? kernels::panel_elements(n, k) : n; }
+
+kernels::PackedWeight Parameter::packed() const {
+  return {value.defined() ? data() : nullptr,
+          half.defined() ? reinterpret_cast<const uint16_t*>(half.data_ptr<int16_t>()) : nullptr, n,
+          k};
+}
+
+size_t Parameter::bytes() const {
+  size_t total = 0;
+  for (const auto* t : {&value, &half, &grad}) {
+    if (t->defined()) total += static_cast<size_t>(t->numel()) * t->element_size();
+  }
+  return total;
+}
+
+void Parameter::set_part(const ParameterPart& part, const float* rows) {
+  TEMPER_CHECK(value.defined(), "[Parameter] ", name, " is frozen and has no float32 values");
+  if (matrix) {
+    kernels::pack_rows(rows, part.rows, k, part.row_begin, data());
+  } else {
+    std::copy_n(rows, part.rows, data() + part.row_begin);
+  }
+}
+
+void Parameter::get_part(const ParameterPart& part, const at::Tensor& of, float* rows) const {
+  const float* from = of.data_ptr<float>();
+  if (matrix) {
+    kernels::unpack_rows(from, part.row_begin, part.rows, k, rows);
+  } else {
+    std::copy_n(from + part.row_begin, part.rows, rows);
+  }
+}
+
+void Parameter::refresh_half() {
+  if (!half.defined()) return;
+  kernels::panels_to_bf16(data(), elements(), reinterpret_cast<uint16_t*>(half.data_ptr<int16_t>()));
+}
+
+}  // namespace temper
