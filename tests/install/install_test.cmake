@@ -32,7 +32,9 @@ endforeach()
 run(COMMAND "${CMAKE_COMMAND}" -G Ninja -S "${CONSUMER_DIR}" -B "${SCRATCH_DIR}/build"
   "-DCMAKE_PREFIX_PATH=${prefix}" "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_BUILD_TYPE=${BUILD_TYPE}")
 run(COMMAND "${CMAKE_COMMAND}" --build "${SCRATCH_DIR}/build")
-run(COMMAND "${SCRATCH_DIR}/build/consumer" sides=1 rolls=3 EXPECT "temper ${VERSION}: 1 1 1\n")
+# By hand: A = +-0.5 / (sqrt(0.5) + 1e-4); at ratio 1 the loss is -sum(A_i length_i) / 5 = -A / 5.
+run(COMMAND "${SCRATCH_DIR}/build/consumer" rewards=1,0 lengths=3,2
+  EXPECT "^temper ${VERSION}\nadvantages 0.707007 -0.707007\nloss -0.141401\n$")
 
 # A package of another major version is refused.
 file(WRITE "${SCRATCH_DIR}/other/CMakeLists.txt"
