@@ -23,8 +23,8 @@ void check_utf8(Row& row, const std::string& name, bool lossy) {
       continue;
     }
     utf8proc_int32_t code = 0;
-    const auto length = utf8proc_iterate(
-        bytes + at, static_cast<utf8proc_ssize_t>(row.text.size() - at), &code);
+    const auto length =
+        utf8proc_iterate(bytes + at, static_cast<utf8proc_ssize_t>(row.text.size() - at), &code);
     if (length > 0) {
       at += static_cast<size_t>(length);
       continue;

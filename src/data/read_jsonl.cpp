@@ -17,7 +17,8 @@ Dataset read_rows(detail::ByteSource source, const std::string& name, const Read
                options.max_line_bytes);
   TEMPER_CHECK(options.max_rows >= 0, "[read_jsonl] max_rows must not be negative, got ",
                options.max_rows);
-  const uint64_t limit = options.max_rows == 0 ? UINT64_MAX : static_cast<uint64_t>(options.max_rows);
+  const uint64_t limit =
+      options.max_rows == 0 ? UINT64_MAX : static_cast<uint64_t>(options.max_rows);
   Dataset data;
   data.source = name;
   data.license = options.license;
@@ -34,13 +35,13 @@ Dataset read_rows(detail::ByteSource source, const std::string& name, const Read
   }
   if (data.examples.empty()) {
     fail("[read_jsonl] ", name, ": no rows",
-         data.skipped == 0 ? std::string(": the file is empty")
-                           : concat(": all ", data.skipped, " were bad, the first: ",
-                                    data.problems.front()));
+         data.skipped == 0
+             ? std::string(": the file is empty")
+             : concat(": all ", data.skipped, " were bad, the first: ", data.problems.front()));
   }
   if (data.skipped > 0) {
-    log_warn("[read_jsonl] ", name, ": left out ", data.skipped, " bad rows, the first: ",
-             data.problems.front());
+    log_warn("[read_jsonl] ", name, ": left out ", data.skipped,
+             " bad rows, the first: ", data.problems.front());
   }
   data.content_hash = reader.hash();
   return data;

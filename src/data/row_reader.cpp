@@ -49,8 +49,7 @@ ByteSource open_bytes(const std::filesystem::path& path) {
   std::array<char, 8> head{};
   std::ifstream probe(path, std::ios::binary);
   probe.read(head.data(), head.size());
-  const std::string foreign =
-      foreign_format({head.data(), static_cast<size_t>(probe.gcount())});
+  const std::string foreign = foreign_format({head.data(), static_cast<size_t>(probe.gcount())});
   TEMPER_CHECK(foreign.empty(), "[read_jsonl] ", path.string(), ": the file ", foreign);
   // zlib hands the bytes of a file without gzip's magic number through as they are.
   std::shared_ptr<gzFile_s> file(gzopen(path.c_str(), "rb"), GzipCloser{});
@@ -83,7 +82,9 @@ std::string position_in(const std::string& name, const Row& row, size_t offset) 
 }
 
 RowReader::RowReader(ByteSource source, std::string name, size_t max_row_bytes)
-    : source_(std::move(source)), name_(std::move(name)), max_row_bytes_(max_row_bytes),
+    : source_(std::move(source)),
+      name_(std::move(name)),
+      max_row_bytes_(max_row_bytes),
       buffer_(kChunkBytes, '\0') {}
 
 std::string RowReader::here() const { return concat(name_, ":", line_, ":", column_); }
@@ -194,8 +195,8 @@ void RowReader::take_element(Row& row) {
     append(row, static_cast<char>(c));
     take();
   }
-  while (!row.text.empty() && std::string_view(" \t\r\n").find(row.text.back()) !=
-                                  std::string_view::npos) {
+  while (!row.text.empty() &&
+         std::string_view(" \t\r\n").find(row.text.back()) != std::string_view::npos) {
     row.text.pop_back();
   }
 }

@@ -23,7 +23,8 @@ class Phrasing {
  public:
   Phrasing(const TaskConfig& config, const std::string& fallback, bool chat)
       : text_(config.prompt_template.empty() ? fallback : config.prompt_template),
-        system_(config.system_prompt), chat_(config.form == "auto" ? chat : config.form == "chat") {
+        system_(config.system_prompt),
+        chat_(config.form == "auto" ? chat : config.form == "chat") {
     TEMPER_CHECK(config.form == "auto" || config.form == "chat" || config.form == "text",
                  "[task] form must be auto, chat or text, got \"", config.form, "\"");
     slot_ = text_.find(kSlot);
@@ -82,10 +83,9 @@ std::pair<size_t, size_t> arithmetic_sizes(const TaskConfig& config, size_t spac
   const size_t held_out =
       config.held_out_size == 0 ? automatic : static_cast<size_t>(config.held_out_size);
   const size_t wanted = config.train_size == 0 ? 1 : static_cast<size_t>(config.train_size);
-  TEMPER_CHECK(held_out < space && wanted <= space - held_out, "[arithmetic] level ",
-               config.level, " has ", space, " different questions, too few for ", wanted,
-               " training and ", held_out,
-               " held-out prompts: raise the level or lower train_size or held_out_size");
+  TEMPER_CHECK(held_out < space && wanted <= space - held_out, "[arithmetic] level ", config.level,
+               " has ", space, " different questions, too few for ", wanted, " training and ",
+               held_out, " held-out prompts: raise the level or lower train_size or held_out_size");
   const size_t train =
       config.train_size == 0 ? std::min(space - held_out, kMostTrainingPrompts) : wanted;
   return {train, held_out};

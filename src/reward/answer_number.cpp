@@ -92,8 +92,8 @@ std::optional<Number> number_in_box(std::string box) {
   for (const char* command : {"\\text{", "\\mathrm{", "\\textbf{", "\\mbox{"}) {
     drop_group(box, command);
   }
-  for (const char* nothing : {"\\,", "\\!", "\\;", "\\:", "\\left", "\\right", "^\\circ",
-                              "^{\\circ}"}) {
+  for (const char* nothing :
+       {"\\,", "\\!", "\\;", "\\:", "\\left", "\\right", "^\\circ", "^{\\circ}"}) {
     replace_all(box, nothing, "");
   }
   replace_all(box, "{,}", ",");

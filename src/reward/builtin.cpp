@@ -48,7 +48,8 @@ RewardFn make_cosine(const RewardConfig& c) {
 
 const std::vector<BuiltinReward>& builtin_rewards() {
   static const std::vector<BuiltinReward> table = {
-      {"numeric_answer", "1 if the answer's number is right (####, \\boxed{} or the last one), else 0.",
+      {"numeric_answer",
+       "1 if the answer's number is right (####, \\boxed{} or the last one), else 0.",
        [](const RewardConfig& c) { return numeric_answer(c.tolerance); }},
       {"exact_match", "1 if the completion equals the row's answer, else 0.",
        [](const RewardConfig& c) { return exact_match(match_of(c)); }},
@@ -70,7 +71,8 @@ const std::vector<BuiltinReward>& builtin_rewards() {
        make_soft_overlong},
       {"repetition", "reward.max_penalty times the share of repeated token n-grams, at most 0.",
        [](const RewardConfig& c) { return repetition(c.ngram, c.max_penalty); }},
-      {"cosine_scaled", "Right: 1 (short) to 0.5 (long); wrong: -1 (short) to -0.5 (long).", make_cosine},
+      {"cosine_scaled", "Right: 1 (short) to 0.5 (long); wrong: -1 (short) to -0.5 (long).",
+       make_cosine},
   };
   return table;
 }
@@ -78,8 +80,8 @@ const std::vector<BuiltinReward>& builtin_rewards() {
 std::vector<NamedReward> make_rewards(RewardConfig config, int64_t max_completion_tokens) {
   TEMPER_CHECK(!config.functions.empty(), "[reward] reward.functions names no reward");
   TEMPER_CHECK(config.weights.empty() || config.weights.size() == config.functions.size(),
-               "[reward] reward.weights must have one weight a reward (",
-               config.functions.size(), ") or none, got ", config.weights.size());
+               "[reward] reward.weights must have one weight a reward (", config.functions.size(),
+               ") or none, got ", config.weights.size());
   if (config.max_tokens == 0) config.max_tokens = max_completion_tokens;
   std::vector<NamedReward> rewards;
   for (size_t i = 0; i < config.functions.size(); ++i) {

@@ -59,8 +59,7 @@ RewardFn soft_overlong(int64_t max_tokens, int64_t cache) {
 
 RewardFn repetition(int64_t ngram, double max_penalty) {
   TEMPER_CHECK(ngram >= 1, "[repetition] ngram must be at least 1, got ", ngram);
-  TEMPER_CHECK(max_penalty <= 0, "[repetition] max_penalty must not be above 0, got ",
-               max_penalty);
+  TEMPER_CHECK(max_penalty <= 0, "[repetition] max_penalty must not be above 0, got ", max_penalty);
   return per_completion([n = static_cast<size_t>(ngram), max_penalty](const Completion& c) {
     if (c.ids.size() < n) return 0.0f;
     const double different = static_cast<double>(different_ngrams(c.ids, n));

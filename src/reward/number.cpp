@@ -34,9 +34,9 @@ Decimal multiply(const Decimal& a, const Decimal& b) {
   for (size_t i = a.digits.size(); i-- > 0;) {
     uint32_t carry = 0;
     for (size_t j = b.digits.size(); j-- > 0;) {
-      const uint32_t sum = columns[i + j + 1] + carry +
-                           static_cast<uint32_t>(a.digits[i] - '0') *
-                               static_cast<uint32_t>(b.digits[j] - '0');
+      const uint32_t sum =
+          columns[i + j + 1] + carry +
+          static_cast<uint32_t>(a.digits[i] - '0') * static_cast<uint32_t>(b.digits[j] - '0');
       columns[i + j + 1] = sum % 10;
       carry = sum / 10;
     }

@@ -58,8 +58,8 @@ class Column {
       reason_ = "an exception that is no std::exception";
       return std::nullopt;
     }
-    TEMPER_CHECK(scores.size() == rows.size(), "[score] reward \"", reward_.name,
-                 "\" returned ", scores.size(), " scores for ", rows.size(),
+    TEMPER_CHECK(scores.size() == rows.size(), "[score] reward \"", reward_.name, "\" returned ",
+                 scores.size(), " scores for ", rows.size(),
                  " completions: it must return one a completion, NaN for one it does not score");
     return scores;
   }
@@ -77,7 +77,8 @@ class Column {
                                  sample_name(completions_, i), ", which is left out: ", reason_));
     }
     if (threw_.empty()) {
-      problems_.push_back(concat("reward \"", reward_.name, "\" threw for the whole batch but for "
+      problems_.push_back(concat("reward \"", reward_.name,
+                                 "\" threw for the whole batch but for "
                                  "none of its rows alone; the rows' own scores are used: ",
                                  reason_));
     }
@@ -121,8 +122,8 @@ void check_rewards(std::span<const NamedReward> rewards) {
   std::set<std::string> names;
   for (const NamedReward& reward : rewards) {
     TEMPER_CHECK(!reward.name.empty(), "[score] a reward has no name");
-    TEMPER_CHECK(names.insert(reward.name).second, "[score] two rewards are called \"",
-                 reward.name, "\": give each a name of its own");
+    TEMPER_CHECK(names.insert(reward.name).second, "[score] two rewards are called \"", reward.name,
+                 "\": give each a name of its own");
     TEMPER_CHECK(reward.fn, "[score] reward \"", reward.name, "\" has no function");
   }
 }

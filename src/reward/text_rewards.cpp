@@ -85,8 +85,7 @@ RewardFn exact_match(TextMatch match) {
 RewardFn numeric_answer(double tolerance) {
   TEMPER_CHECK(tolerance >= 0, "[numeric_answer] tolerance must not be negative, got ", tolerance);
   return per_completion([tolerance](const Completion& c) {
-    const auto wanted =
-        c.example == nullptr ? std::nullopt : answer_number(c.example->answer);
+    const auto wanted = c.example == nullptr ? std::nullopt : answer_number(c.example->answer);
     if (!wanted) return kNotScored;
     const auto given = answer_number(c.text);
     if (!given) return 0.0f;
@@ -107,9 +106,9 @@ RewardFn contains(std::vector<std::string> words, TextMatch match) {
   return per_completion(
       [words = normalised_words(std::move(words), match, "contains"), match](const Completion& c) {
         const std::string text = normalise_text(c.text, match);
-        return std::any_of(words.begin(), words.end(), [&](const std::string& word) {
-          return text.find(word) != std::string::npos;
-        })
+        return std::any_of(
+                   words.begin(), words.end(),
+                   [&](const std::string& word) { return text.find(word) != std::string::npos; })
                    ? 1.0f
                    : 0.0f;
       });

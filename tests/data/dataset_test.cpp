@@ -100,7 +100,8 @@ TEST(SplitByHash, KeepsDuplicatesTogetherAndProvenance) {
 
 TEST(SplitByHash, SeedsDifferAndEndsAreExact) {
   const Dataset data = numbered(400);
-  EXPECT_NE(prompts(split_by_hash(data, 0.5, 1).second), prompts(split_by_hash(data, 0.5, 2).second));
+  EXPECT_NE(prompts(split_by_hash(data, 0.5, 1).second),
+            prompts(split_by_hash(data, 0.5, 2).second));
   EXPECT_TRUE(split_by_hash(data, 0, 1).second.examples.empty());
   EXPECT_TRUE(split_by_hash(data, 1, 1).first.examples.empty());
   EXPECT_EQ(error_of([&] { (void)split_by_hash(data, 1.5, 1); }),
@@ -167,7 +168,9 @@ TEST(PromptSampler, RefusesBadCountsAndForeignStates) {
   EXPECT_EQ(error_of([] { PromptSampler(size_t{1} << 32, 1); }),
             "[PromptSampler] count must be in [1, 2^32), got 4294967296");
   PromptSampler sampler(4, 1);
-  EXPECT_EQ(error_of([&] { sampler.restore({0, 4}); }),
+  EXPECT_EQ(error_of([&] {
+              sampler.restore({0, 4});
+            }),
             "[PromptSampler] the saved position is 4 but there are 4 rows: the state belongs to "
             "another dataset");
 }

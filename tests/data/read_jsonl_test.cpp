@@ -87,9 +87,8 @@ TEST(ReadJsonl, MessagesEndWithTheReference) {
 }
 
 TEST(ReadJsonl, PartsOfTextAreJoinedAndOtherKeysOfAMessageAreKept) {
-  const std::string line =
-      R"({"prompt": [{"role": "user", "name": "Eva", "content": )"
-      R"([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]})";
+  const std::string line = R"({"prompt": [{"role": "user", "name": "Eva", "content": )"
+                           R"([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]})";
   const Example row = only_row(line);
   EXPECT_EQ(row.messages, (std::vector<ChatMessage>{{"user", "ab"}}));
   EXPECT_EQ(nlohmann::json::parse(row.extra_json), nlohmann::json::parse(line));
@@ -189,10 +188,12 @@ TEST(ReadJsonl, JsonErrorsHavePlacesAndNeverQuoteTheRow) {
 TEST(ReadJsonl, Utf8IsCheckedOrMended) {
   const std::string good = "{\"prompt\": \"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x99\x82\"}";
   EXPECT_EQ(only_row(good).prompt, "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x99\x82");
-  for (const std::string bad : {"\xff", "\xc3", "\xe2\x82", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80"}) {
+  for (const std::string bad :
+       {"\xff", "\xc3", "\xe2\x82", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80"}) {
     const std::string line = "{\"prompt\": \"a" + bad + "b\"}";
-    EXPECT_EQ(parse_error(line), "[read_jsonl] f.jsonl:1:14: the text is not valid UTF-8 here; fix "
-                                 "the file or read it with lossy_utf8");
+    EXPECT_EQ(parse_error(line),
+              "[read_jsonl] f.jsonl:1:14: the text is not valid UTF-8 here; fix "
+              "the file or read it with lossy_utf8");
     ReadOptions lossy;
     lossy.lossy_utf8 = true;
     std::string mended = "a";
@@ -207,7 +208,8 @@ TEST(ReadJsonl, DepthAndLengthAreLimited) {
            std::string(static_cast<size_t>(depth - 1), ']') + "}";
   };
   EXPECT_EQ(only_row(nested(64)).prompt, "[[[\"");
-  EXPECT_EQ(parse_error(nested(65)), "[read_jsonl] f.jsonl:1:89: the JSON is nested deeper than 64");
+  EXPECT_EQ(parse_error(nested(65)),
+            "[read_jsonl] f.jsonl:1:89: the JSON is nested deeper than 64");
   EXPECT_EQ(parse_error(std::string(200000, '[') + std::string(200000, ']')),
             "[read_jsonl] f.jsonl:1:66: the JSON is nested deeper than 64");
 
@@ -259,8 +261,8 @@ TEST(ReadJsonl, RowsCanBeLimited) {
   ReadOptions options;
   options.max_rows = 2;
   // The third row is bad and never looked at.
-  EXPECT_EQ(parse_jsonl("{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\nbad", "f", options).examples.size(),
-            2u);
+  EXPECT_EQ(
+      parse_jsonl("{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\nbad", "f", options).examples.size(), 2u);
   options.max_rows = -1;
   EXPECT_EQ(parse_error("{}", options), "[read_jsonl] max_rows must not be negative, got -1");
 }
@@ -301,7 +303,10 @@ TEST(ReadJsonl, OtherFormatsAreNamed) {
       {"PK\x03\x04zip", "is a zip archive; unpack it first"},
       {"\x28\xb5\x2f\xfdzz", "is zstd; unpack it first (zstd -d)"},
       {"BZh91AY", "is bzip2; unpack it first (bunzip2)"},
-      {std::string("\xfd" "7zXZ\0", 6), "is xz; unpack it first (unxz)"},
+      {std::string("\xfd"
+                   "7zXZ\0",
+                   6),
+       "is xz; unpack it first (unxz)"},
       {"\xff\xfe{", "is UTF-16; convert it to UTF-8 first"},
   };
   for (const auto& [bytes, words] : cases) {
@@ -313,8 +318,7 @@ TEST(ReadJsonl, OtherFormatsAreNamed) {
   EXPECT_EQ(error_of([] { (void)read_jsonl("/nowhere/x.jsonl"); }),
             "[read_jsonl] /nowhere/x.jsonl: no such file");
   EXPECT_EQ(error_of([] { (void)read_jsonl(testing::TempDir()); }),
-            "[read_jsonl] " + testing::TempDir() +
-                ": expected a file, found a folder or a device");
+            "[read_jsonl] " + testing::TempDir() + ": expected a file, found a folder or a device");
 }
 
 TEST(ReadJsonl, OptionsAreDeclared) {

@@ -46,7 +46,9 @@ TEST(Words, OneOfAndContains) {
   EXPECT_EQ(score_text(contains({"yes"}, {true, true, false}), "oh YES"), 1);
   EXPECT_EQ(error_of([] { (void)one_of({}); }),
             "[one_of] at least one word is needed (reward.words)");
-  EXPECT_EQ(error_of([] { (void)contains({"!"}, {false, true, true}); }),
+  EXPECT_EQ(error_of([] {
+              (void)contains({"!"}, {false, true, true});
+            }),
             "[contains] the word \"!\" is empty as it is compared and would match anything");
 }
 
@@ -148,7 +150,8 @@ TEST(Table, SettingsReachTheRewards) {
               RewardConfig c;
               c.functions = {"numeric_answer"};
               return c;
-            }())[0].weight,
+            }())[0]
+                .weight,
             1.0);
 }
 

@@ -42,7 +42,9 @@ TEST(Combinators, WeightedLeavesNanTermsOut) {
   expect_scores(weighted({{2, spelled()}, {1, minus_one}}), {-5, 0, 5, -1});
   expect_scores(weighted({{2, spelled()}}), {-4, 1, 6, kNaN});
   EXPECT_EQ(error_of([] { (void)weighted({}); }), "[weighted] at least one term is needed");
-  EXPECT_EQ(error_of([] { (void)weighted({{1.0, nullptr}}); }),
+  EXPECT_EQ(error_of([] {
+              (void)weighted({{1.0, nullptr}});
+            }),
             "[weighted] a term has no function");
 }
 
@@ -87,12 +89,9 @@ TEST(Combinators, NameTheOneWhoseInnerRewardMiscounts) {
   const RewardFn bad = [](std::span<const Completion>) { return std::vector<float>(2); };
   const RewardFn open = per_completion([](const Completion&) { return 1.0f; });
   const std::vector<std::pair<std::string, RewardFn>> cases = {
-      {"scaled", scaled(bad, 1)},
-      {"clipped", clipped(bad, 0, 1)},
-      {"weighted", weighted({{1, bad}})},
-      {"gated", gated(bad, open)},
-      {"gated", gated(open, bad)},
-      {"after_mark", after_mark("x", bad)}};
+      {"scaled", scaled(bad, 1)},         {"clipped", clipped(bad, 0, 1)},
+      {"weighted", weighted({{1, bad}})}, {"gated", gated(bad, open)},
+      {"gated", gated(open, bad)},        {"after_mark", after_mark("x", bad)}};
   for (const auto& [name, fn] : cases) {
     EXPECT_EQ(error_of([&] { (void)numbers().scored_by(fn); }),
               "[" + name + "] the inner reward returned 2 scores for 4 completions");

@@ -1,5 +1,5 @@
-// The code of docs/add_a_reward.md. The page quotes what stands between the [docs] marks, and a test
-// at the end holds the two together.
+// The code of docs/add_a_reward.md. The page quotes what stands between the [docs] marks, and a
+// test at the end holds the two together.
 #include <gtest/gtest.h>
 
 #include <fstream>

@@ -57,9 +57,9 @@ TEST(Golden, Repetition) {
 TEST(Golden, CosineScaled) {
   for (const auto& c : cases("cosine")) {
     const float correct = c["correct"].is_null() ? kNaN : c["correct"].get<bool>() ? 1.0f : 0.0f;
-    const RewardFn fn = cosine_scaled(
-        per_completion([correct](const Completion&) { return correct; }),
-        c["max_tokens"].get<int64_t>());
+    const RewardFn fn =
+        cosine_scaled(per_completion([correct](const Completion&) { return correct; }),
+                      c["max_tokens"].get<int64_t>());
     expect_equal(of_lengths(c["lengths"]).scored_by(fn), c["out"], c.dump());
   }
 }
@@ -74,9 +74,10 @@ TEST(Golden, ThinkFormat) {
 
 TEST(RealData, EveryGsm8kAnswerParsesAndScoresOneAgainstItself) {
   const char* folder = std::getenv("TEMPER_SHARED_DATA");
-  const auto path = (folder != nullptr ? std::filesystem::path(folder)
-                                       : std::filesystem::path(TEMPER_SOURCE_DIR) / "../shared/data") /
-                    "gsm8k/train.jsonl";
+  const auto path =
+      (folder != nullptr ? std::filesystem::path(folder)
+                         : std::filesystem::path(TEMPER_SOURCE_DIR) / "../shared/data") /
+      "gsm8k/train.jsonl";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path << " (set TEMPER_SHARED_DATA)";
   const Dataset data = read_jsonl(path);
   ASSERT_EQ(data.examples.size(), 7473u);

@@ -30,8 +30,9 @@ TEST(Regex, KnowsUnicodeAndOptions) {
 
 TEST(Regex, InvalidBytesMatchNothing) {
   EXPECT_FALSE(Regex("^.$").search("\xff"));
-  EXPECT_TRUE(Regex("b").search("\xff"
-                                "b"));
+  EXPECT_TRUE(
+      Regex("b").search("\xff"
+                        "b"));
 }
 
 TEST(Regex, WrongPatternsSayWhere) {

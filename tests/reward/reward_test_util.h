@@ -49,8 +49,8 @@ class Batch {
   std::vector<Completion> rows_;
 };
 
-inline float score_text(const RewardFn& fn, const std::string& text,
-                        const std::string& answer = "", size_t tokens = 1) {
+inline float score_text(const RewardFn& fn, const std::string& text, const std::string& answer = "",
+                        size_t tokens = 1) {
   return Batch().add(text, answer, tokens).scored_by(fn).at(0);
 }
 

@@ -21,14 +21,15 @@ float moody(const Completion& c) {
 
 TEST(Score, FillsRowMajorWithOneCallPerFunction) {
   int calls = 0;
-  const std::vector<NamedReward> rewards = {
-      {"length", [&calls](std::span<const Completion> rows) {
-         ++calls;
-         std::vector<float> out;
-         for (const auto& c : rows) out.push_back(static_cast<float>(c.text.size()));
-         return out;
-       }},
-      {"two", constant(2), 0.5}};
+  const std::vector<NamedReward> rewards = {{"length",
+                                             [&calls](std::span<const Completion> rows) {
+                                               ++calls;
+                                               std::vector<float> out;
+                                               for (const auto& c : rows)
+                                                 out.push_back(static_cast<float>(c.text.size()));
+                                               return out;
+                                             }},
+                                            {"two", constant(2), 0.5}};
   const RewardScores s = score(rewards, Batch().add("a").add("bcd").rows());
   EXPECT_EQ(calls, 1);
   EXPECT_EQ(s.names, (std::vector<std::string>{"length", "two"}));
@@ -50,10 +51,8 @@ TEST(Score, WrongCountIsAnErrorThatNamesTheFunction) {
 }
 
 TEST(Score, ThrowingExcludesOnlyTheGuiltyRows) {
-  const std::vector<NamedReward> rewards = {{"moody", per_completion(moody)},
-                                            {"two", constant(2)}};
-  const RewardScores s =
-      score(rewards, Batch().add("a").add("boom").add("bcd").add("boom").rows());
+  const std::vector<NamedReward> rewards = {{"moody", per_completion(moody)}, {"two", constant(2)}};
+  const RewardScores s = score(rewards, Batch().add("a").add("boom").add("bcd").add("boom").rows());
   EXPECT_EQ(s.at(0, 0), 1);
   EXPECT_TRUE(std::isnan(s.at(1, 0)));
   EXPECT_EQ(s.at(2, 0), 3);
@@ -78,11 +77,11 @@ TEST(Score, AThrowOfAnyTypeIsCaught) {
 }
 
 TEST(Score, AThrowOfTheWholeBatchAloneIsReported) {
-  const std::vector<NamedReward> rewards = {
-      {"shy", [](std::span<const Completion> rows) {
-         if (rows.size() > 1) throw std::runtime_error("too many");
-         return std::vector<float>{5};
-       }}};
+  const std::vector<NamedReward> rewards = {{"shy", [](std::span<const Completion> rows) {
+                                               if (rows.size() > 1)
+                                                 throw std::runtime_error("too many");
+                                               return std::vector<float>{5};
+                                             }}};
   const RewardScores s = score(rewards, Batch().add("a").add("b").rows());
   EXPECT_EQ(s.values, (std::vector<float>{5, 5}));
   EXPECT_EQ(s.problems,
@@ -92,8 +91,8 @@ TEST(Score, AThrowOfTheWholeBatchAloneIsReported) {
 
 TEST(Score, NanAndInfinityAreLeftOutWithASentence) {
   const std::vector<NamedReward> rewards = {{"moody", per_completion(moody)}};
-  const RewardScores s = score(
-      rewards, Batch().add("nan").add("inf").add("ok").add("-inf").add("nan").rows());
+  const RewardScores s =
+      score(rewards, Batch().add("nan").add("inf").add("ok").add("-inf").add("nan").rows());
   for (const size_t i : {0u, 1u, 3u, 4u}) EXPECT_TRUE(std::isnan(s.at(i, 0))) << i;
   EXPECT_EQ(s.at(2, 0), 2);
   EXPECT_EQ(s.problems,

@@ -80,18 +80,19 @@ struct ReadOptions {
 inline constexpr int kMaxJsonDepth = 64;
 
 /// Reads rows from a JSON Lines file or from a file that holds one JSON array of objects; either
-/// may be gzip (told by its first bytes). Memory holds one row of text at a time besides the result.
+/// may be gzip (told by its first bytes). Memory holds one row of text at a time besides the
+/// result.
 ///
 /// A row's prompt is a string (`"prompt": "..."`, or `"question"` as in GSM8K) or a conversation
-/// (`"prompt"` or `"messages"`: [{"role": ..., "content": ...}, ...]). When a `messages` conversation
-/// ends with the assistant, that turn is taken off: it becomes the answer, or, in a row that has an
-/// answer already, is kept as the extra key "reference_turn". An answer may be a string, a number
-/// or a boolean. All other keys are kept in `extra_json`.
+/// (`"prompt"` or `"messages"`: [{"role": ..., "content": ...}, ...]). When a `messages`
+/// conversation ends with the assistant, that turn is taken off: it becomes the answer, or, in a
+/// row that has an answer already, is kept as the extra key "reference_turn". An answer may be a
+/// string, a number or a boolean. All other keys are kept in `extra_json`.
 ///
 /// @throws Error naming file, line, column, key, what was expected and what came: invalid UTF-8 or
 /// JSON, a row that is no object, a missing or empty prompt, a value of the wrong type, a row over
-/// `max_line_bytes` or nested deeper than `kMaxJsonDepth`, no rows at all, a truncated gzip file, or
-/// another format. Row contents are never quoted. Under `skip_bad` a bad row is counted instead.
+/// `max_line_bytes` or nested deeper than `kMaxJsonDepth`, no rows at all, a truncated gzip file,
+/// or another format. Row contents are never quoted. Under `skip_bad` a bad row is counted instead.
 [[nodiscard]] Dataset read_jsonl(const std::filesystem::path& path,
                                  const ReadOptions& options = {});
 
@@ -100,8 +101,8 @@ inline constexpr int kMaxJsonDepth = 64;
                                   const ReadOptions& options = {});
 
 /// Splits into (training, held out). A row is held out when a number in [0, 1) drawn from its
-/// `id` and `seed` is below `held_out_fraction` (in [0, 1]): the choice does not depend on the order
-/// or on the other rows, and rows with the same prompt stay together. Order is kept.
+/// `id` and `seed` is below `held_out_fraction` (in [0, 1]): the choice does not depend on the
+/// order or on the other rows, and rows with the same prompt stay together. Order is kept.
 [[nodiscard]] std::pair<Dataset, Dataset> split_by_hash(const Dataset& data,
                                                         double held_out_fraction, uint64_t seed);
 

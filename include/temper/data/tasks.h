@@ -27,14 +27,18 @@ struct TaskConfig {
     v(name, "name", "Task: arithmetic (generated), gsm8k or jsonl (from data.path).");
     v(level, "level", "Level of a generated task, 1 (easiest) to 5.");
     v(seed, "seed", "Seed of the generated questions and of the held-out choice.");
-    v(train_size, "train_size", "Training prompts; 0: as many as there are, 10000 at most, or all "
+    v(train_size, "train_size",
+      "Training prompts; 0: as many as there are, 10000 at most, or all "
       "rows of a file.");
-    v(held_out_size, "held_out_size", "Held-out prompts of a generated task; 0: 200, or a fifth of "
+    v(held_out_size, "held_out_size",
+      "Held-out prompts of a generated task; 0: 200, or a fifth of "
       "a task with fewer than 500 questions.");
     v(prompt_template, "prompt_template", "Text with one {question}; empty: the task's own.");
     v(system_prompt, "system_prompt", "Text of a system turn before the question; empty: none.");
-    v(form, "form", "chat: a user turn; text: a bare string; auto: chat for arithmetic and gsm8k, "
-      "as the file has it for jsonl.", {"auto", "chat", "text"});
+    v(form, "form",
+      "chat: a user turn; text: a bare string; auto: chat for arithmetic and gsm8k, "
+      "as the file has it for jsonl.",
+      {"auto", "chat", "text"});
     v(path, "path", "File for the tasks that read one (JSON Lines or a JSON array, may be gzip).");
     v(held_out_fraction, "held_out_fraction", "Share of a file's prompts held out, in [0, 1).");
     v(read, "read");

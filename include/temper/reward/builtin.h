@@ -32,9 +32,9 @@ struct TextMatch {
 [[nodiscard]] RewardFn one_of(std::vector<std::string> words, TextMatch match = {});
 [[nodiscard]] RewardFn contains(std::vector<std::string> words, TextMatch match = {});
 
-/// {0, 1}: 1 if the pattern matches somewhere; anchor it (\A ... \z) for the whole text, and start it
-/// with (?s) where a point must match line ends. @throws Error here for a wrong pattern, and on a row
-/// whose match exceeds the limits of `Regex`.
+/// {0, 1}: 1 if the pattern matches somewhere; anchor it (\A ... \z) for the whole text, and start
+/// it with (?s) where a point must match line ends. @throws Error here for a wrong pattern, and on
+/// a row whose match exceeds the limits of `Regex`.
 [[nodiscard]] RewardFn regex_format(const std::string& pattern);
 
 /// {0, 1}: 1 if the text starts with <think>, holds no second one, and closes it: TRL's
@@ -50,12 +50,12 @@ struct TextMatch {
 /// [0, 1]: max(0, 1 - |n - target| / width).
 [[nodiscard]] RewardFn length_target(int64_t target, int64_t width);
 
-/// [-1, 0]: 0 while n <= L - C, then (L - C - n) / C while n <= L, -1 beyond, with L = max_tokens and
-/// C = cache (DAPO, arXiv 2503.14476, eq. 13).
+/// [-1, 0]: 0 while n <= L - C, then (L - C - n) / C while n <= L, -1 beyond, with L = max_tokens
+/// and C = cache (DAPO, arXiv 2503.14476, eq. 13).
 [[nodiscard]] RewardFn soft_overlong(int64_t max_tokens, int64_t cache);
 
-/// [max_penalty, 0]: max_penalty * (1 - different / all n-grams of tokens); 0 for fewer than `ngram`
-/// tokens (arXiv 2502.03373, appendix C.2).
+/// [max_penalty, 0]: max_penalty * (1 - different / all n-grams of tokens); 0 for fewer than
+/// `ngram` tokens (arXiv 2502.03373, appendix C.2).
 [[nodiscard]] RewardFn repetition(int64_t ngram = 3, double max_penalty = -1.0);
 
 /// Ends of the cosine schedule: at n = 0 (short) and at n >= max_tokens (long).
@@ -67,7 +67,8 @@ struct CosineBounds {
 };
 
 /// long + (short - long) * (1 + cos(pi * min(n / max_tokens, 1))) / 2, with the bounds of a correct
-/// completion where `correct` scores above 0.5, else of a wrong one (arXiv 2502.03373, appendix C.1).
+/// completion where `correct` scores above 0.5, else of a wrong one (arXiv 2502.03373, appendix
+/// C.1).
 [[nodiscard]] RewardFn cosine_scaled(RewardFn correct, int64_t max_tokens,
                                      CosineBounds bounds = {});
 
@@ -99,12 +100,15 @@ struct RewardConfig {
     v(words, "words", "one_of, contains: the accepted texts.");
     v(pattern, "pattern", "regex_format: Perl-style pattern, searched for.");
     v(tags, "tags", "tag_count: tags that must occur once each.");
-    v(max_tokens, "max_tokens", "length_penalty, soft_overlong, cosine_scaled: token limit; 0: the run's "
+    v(max_tokens, "max_tokens",
+      "length_penalty, soft_overlong, cosine_scaled: token limit; 0: the run's "
       "completion limit.");
-    v(overlong_cache, "overlong_cache", "soft_overlong: tokens before the limit over which the "
+    v(overlong_cache, "overlong_cache",
+      "soft_overlong: tokens before the limit over which the "
       "penalty grows; 0: an eighth of the limit.");
     v(target_tokens, "target_tokens", "length_target: wanted tokens, at least 1.");
-    v(target_width, "target_width", "length_target: tokens off at which the reward is 0; 0: the "
+    v(target_width, "target_width",
+      "length_target: tokens off at which the reward is 0; 0: the "
       "target itself.");
     v(ngram, "ngram", "repetition: tokens of an n-gram, at least 1.");
     v(max_penalty, "max_penalty", "repetition: value for pure repetition, at most 0.");
@@ -124,8 +128,8 @@ struct BuiltinReward {
 
 /// The rewards that `config.functions` names, with weights. `max_completion_tokens` stands in for
 /// `max_tokens` where that is 0.
-/// @throws Error for an unknown name (naming the nearest), a wrong number of weights, a setting that
-/// is out of range, or no functions.
+/// @throws Error for an unknown name (naming the nearest), a wrong number of weights, a setting
+/// that is out of range, or no functions.
 [[nodiscard]] std::vector<NamedReward> make_rewards(RewardConfig config,
                                                     int64_t max_completion_tokens = 0);
 

@@ -25,8 +25,8 @@ class Number {
 
   /// The whole of `text`, blanks around it aside: optional sign and currency sign ($, euro, pound,
   /// yen) in either order, digits with or without thousands commas, optional decimals, exponent and
-  /// percent sign (dropped: "50%" is 50); or two of those with a slash. Nothing for anything else, a
-  /// zero denominator, more than 400 digits or an exponent beyond +-400.
+  /// percent sign (dropped: "50%" is 50); or two of those with a slash. Nothing for anything else,
+  /// a zero denominator, more than 400 digits or an exponent beyond +-400.
   [[nodiscard]] static std::optional<Number> parse(std::string_view text);
 
   /// Exact equality of values: 1,000.50 = 1000.5 and 2/4 = 0.5.
@@ -42,9 +42,10 @@ class Number {
 
 /// The number that a text gives as its answer, looked for in this order:
 ///   1. right behind the last "####" (GSM8K),
-///   2. in the last \boxed{...} with balanced braces: \frac{a}{b}, \$, \%, \text{...}, thin spaces, a
-///      left side ("x = 5") and a unit behind the number are understood; a box without such a number
-///      ends the search with nothing,
+///   2. in the last \boxed{...} with balanced braces: \frac{a}{b}, \$, \%, \text{...}, thin spaces,
+///   a
+///      left side ("x = 5") and a unit behind the number are understood; a box without such a
+///      number ends the search with nothing,
 ///   3. the last number of the text. A minus is a sign unless a letter, a digit, a closing bracket
 ///      or another minus stands before it ("9-4" holds 9 and 4); digits glued to a word ("x2") are
 ///      no number; "3/4" is one number.

@@ -19,8 +19,8 @@ struct Completion {
   const Example* example = nullptr;  ///< The dataset row (answer, extra columns), or null.
 };
 
-/// One score per completion, in order. NaN = not scored: that function is left out of the row's sum.
-/// A reward may throw; `score` then excludes the rows that are to blame.
+/// One score per completion, in order. NaN = not scored: that function is left out of the row's
+/// sum. A reward may throw; `score` then excludes the rows that are to blame.
 using RewardFn = std::function<std::vector<float>(std::span<const Completion>)>;
 
 /// A reward with the name under which it is logged and its weight in the sum.

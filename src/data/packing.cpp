@@ -1,0 +1,42 @@
+#include "temper/data/packing.h"
+
+#include "temper/core/error.h"
+
+namespace temper {
+namespace {
+
+void append_segment(TokenBatch& b, int32_t parent, std::span<const int32_t> ids, int64_t position) {
+  b.segments.push_back({parent, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(ids.size()), -1});
+  for (const int32_t id : ids) {
+    b.ids.push_back(id);
+    b.positions.push_back(static_cast<int32_t>(position++));
+  }
+}
+
+}  // namespace
+
+CompletionBatch pack_completions(std::span<const PackedGroup> groups) {
+  CompletionBatch out;
+  int32_t sequence = 0;
+  for (const PackedGroup& group : groups) {
+    TEMPER_CHECK(!group.prompt.empty(), "[pack_completions] a prompt is empty");
+    const int32_t parent = static_cast<int32_t>(out.tokens.segments.size());
+    append_segment(out.tokens, -1, group.prompt, 0);
+    const int32_t prompt_end = static_cast<int32_t>(out.tokens.ids.size()) - 1;
+    for (const auto& completion : group.completions) {
+      const int32_t start = static_cast<int32_t>(out.tokens.ids.size());
+      if (completion.size() > 1) {
+        append_segment(out.tokens, parent, completion.first(completion.size() - 1), std::ssize(group.prompt));
+      }
+      for (size_t t = 0; t < completion.size(); ++t) {
+        out.rows.push_back(t == 0 ? prompt_end : start + static_cast<int32_t>(t) - 1);
+        out.targets.push_back(completion[t]);
+        out.sequence.push_back(sequence);
+      }
+      ++sequence;
+    }
+  }
+  return out;
+}
+
+}  // namespace temper
