@@ -84,7 +84,8 @@ class GgufWeights : public WeightSource {
   std::vector<int64_t> shape(std::string_view name) const override { return at(name).tensor.shape; }
 
   void read_float(std::string_view name, std::span<float> out) const override {
-    const auto& [tensor, head_dim] = at(name);
+    const Entry& entry = at(name);
+    const GgufTensor& tensor = entry.tensor;
     int64_t numel = 1;
     for (const int64_t size : tensor.shape) numel *= size;
     TEMPER_CHECK(out.size() == static_cast<size_t>(numel), "[gguf] ", source_, ": tensor \"", name,
@@ -95,7 +96,7 @@ class GgufWeights : public WeightSource {
     const size_t row_bytes = tensor.data.size() / static_cast<size_t>(rows);
     parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const auto from = static_cast<size_t>(stored_row(r, head_dim));
+        const auto from = static_cast<size_t>(stored_row(r, entry.head_dim));
         ggml_dequantize(tensor.type, tensor.data.subspan(from * row_bytes, row_bytes),
                         out.subspan(static_cast<size_t>(r) * row_floats, row_floats));
       }

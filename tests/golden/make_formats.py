@@ -190,6 +190,52 @@ def tiny_sentencepiece():
         json.dumps({"merges": [list(m) for m in merges]}, ensure_ascii=False))
 
 
+def fuzz_seeds():
+    """Small valid files for the fuzz targets to start from."""
+    import gguf
+    from safetensors.numpy import save_file
+
+    seeds = OUT.parent.parent / "fuzz" / "seeds"
+    for name in ["safetensors", "gguf", "hf_config"]:
+        (seeds / name).mkdir(parents=True, exist_ok=True)
+    save_file({"a": np.ones((2, 3), np.float32), "b": np.ones(3, np.float16)},
+              seeds / "safetensors" / "two", metadata={"format": "pt"})
+    for model in ["gpt2", "llama"]:
+        tokens = ["<e>", "a", "b", "ab"]
+        writer = gguf.GGUFWriter(seeds / "gguf" / model, "llama")
+        for add in [writer.add_context_length, writer.add_embedding_length,
+                    writer.add_feed_forward_length]:
+            add(32)
+        writer.add_block_count(1)
+        writer.add_head_count(2)
+        writer.add_rope_freq_base(10000.0)
+        writer.add_tokenizer_model(model)
+        writer.add_token_list(tokens)
+        writer.add_token_types([3, 1, 1, 1])
+        writer.add_token_scores([0.0, -1.0, -2.0, -3.0])
+        writer.add_token_merges(["a b"])
+        writer.add_eos_token_id(0)
+        writer.add_bos_token_id(0)
+        kind = gguf.GGMLQuantizationType[{"gpt2": "Q4_1", "llama": "Q5_0"}[model]]
+        data = gguf.quants.quantize(np.ones((4, 32), np.float32), kind)
+        writer.add_tensor("token_embd.weight", data, raw_dtype=kind)
+        writer.add_tensor("blk.0.attn_q.bias", np.ones(32, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2,
+             "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 9,
+             "eos_token_id": [1, 2], "bos_token_id": 0}
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    for config in [{"model_type": "llama", "rope_scaling": llama3, "rope_theta": 500000.0},
+                   {"model_type": "mistral", "sliding_window": 4},
+                   {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1},
+                   {"model_type": "qwen3", "head_dim": 4, "rope_parameters": {"rope_theta": 1e6},
+                    "layer_types": ["full_attention", "sliding_attention"]}]:
+        (seeds / "hf_config" / config["model_type"]).write_text(json.dumps(config | sizes))
+
+
 def check(path):
     from safetensors.torch import load_file
 
@@ -247,3 +293,4 @@ if __name__ == "__main__":
         dequantise_file()
         tiny_llama()
         tiny_sentencepiece()
+        fuzz_seeds()
