@@ -82,8 +82,11 @@ std::string format_progress(const StepEvent& event, double mean_seconds, int wid
   }
   add_first(parts, m, "kl", {"kl", "objective/kl"});
   add_first(parts, m, "mismatched", {"sampling/mismatched_tokens"});
-  if (const double* rate = find(m, "tokens_per_second")) {
+  for (const char* name : {"tokens_per_second", "rollout/tokens_per_second"}) {
+    const double* rate = find(m, name);
+    if (rate == nullptr) continue;
     parts.push_back(formatted("%.0f tok/s", *rate));
+    break;
   }
   parts.push_back(formatted("%.2f s/step", event.seconds));
   const double left = mean_seconds * static_cast<double>(event.total_steps - event.step);

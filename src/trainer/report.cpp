@@ -5,6 +5,7 @@
 #include <cmath>
 #include <ctime>
 #include <set>
+#include <utility>
 
 #include "report_charts.h"
 #include "report_data.h"
@@ -84,9 +85,13 @@ std::string tiles(const RunData& run) {
   out += eval_tile(run);
   out += change_tile(run, "kl", "KL to the reference");
   out += change_tile(run, "completions/mean_length", "Completion length");
-  if (const auto* speed = find(run, "tokens_per_second")) {
-    out += tile("Tokens a second", short_number(std::round(mean_of(*speed, 0, speed->size()))),
-                "mean over the run");
+  for (const auto& [name, what] : {std::pair("tokens_per_second", "mean over the run"),
+                                   std::pair("rollout/tokens_per_second", "while sampling"),
+                                   std::pair("update/tokens_per_second", "while training")}) {
+    const auto* speed = find(run, name);
+    if (speed == nullptr) continue;
+    out +=
+        tile("Tokens a second", short_number(std::round(mean_of(*speed, 0, speed->size()))), what);
   }
   if (const auto* seconds = find(run, "seconds")) {
     const double mean = mean_of(*seconds, 0, seconds->size());

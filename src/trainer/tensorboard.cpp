@@ -192,7 +192,8 @@ void TensorBoardObserver::on_step(const StepEvent& event) {
 void TensorBoardObserver::on_eval(const EvalEvent& event) {
   Metrics named;
   for (const auto& [name, value] : event.metrics) {
-    named[name.starts_with("eval_") ? name : "eval_" + name] = value;
+    const bool said = name.starts_with("eval_") || name.starts_with("eval/");
+    named[said ? name : "eval_" + name] = value;
   }
   if (event.count > 0) {
     named.try_emplace("eval_accuracy",

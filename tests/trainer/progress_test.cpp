@@ -39,6 +39,12 @@ TEST(Progress, LossWhereThereIsNoReward) {
             "[==========>         ] 1/2  loss 0.69  accuracy 0.5  1.00 s/step  left 1s");
 }
 
+TEST(Progress, SpeedOfTheRolloutWhereThereIsNoOther) {
+  const Metrics metrics{{"rollout/tokens_per_second", 99.6}};
+  EXPECT_EQ(format_progress({2, 2, 1, 0, metrics, {}}, 1.0, 200),
+            "[====================] 2/2  100 tok/s  1.00 s/step  left 0s");
+}
+
 TEST(Progress, NeverWiderThanTheTerminal) {
   for (int width = 0; width < 130; ++width) {
     EXPECT_LE(format_progress({1, 2, 1, 0, kMetrics, {}}, 1.0, width).size(),

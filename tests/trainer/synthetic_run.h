@@ -44,7 +44,8 @@ inline Metrics synthetic_metrics(int64_t step, int64_t steps) {
   m["num_tokens"] = 4096.0 * static_cast<double>(step);
   m["sampling/mismatched_tokens"] = 0;
   m["step_time"] = 1.9 + noise(0.2);
-  m["tokens_per_second"] = 4096 / m["step_time"];
+  m["rollout/tokens_per_second"] = 2500 / (0.6 * m["step_time"]);
+  m["update/tokens_per_second"] = 4096 / (0.32 * m["step_time"]);
   m["time/rollout"] = 0.6 * m["step_time"];
   m["time/update"] = 0.32 * m["step_time"];
   m["time/reward"] = 0.03 * m["step_time"];

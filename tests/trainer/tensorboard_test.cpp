@@ -103,12 +103,13 @@ TEST(TensorBoard, ResumeWritesANewFile) {
   info.folder = temporary.path();
   info.config_json = "{}";
   const Metrics metrics{{"reward", 1}};
+  const Metrics eval_metrics{{"reward", 1}, {"eval/correct", 0.25}};
   for (const int64_t start : {0, 5}) {
     TensorBoardObserver observer;
     info.start_step = start;
     observer.on_start(info);
     observer.on_step({start + 1, 10, 0.5, 0.1, metrics, {}});
-    observer.on_eval({start + 1, "held-out", 1, 4, 0.5, metrics});
+    observer.on_eval({start + 1, "held-out", 1, 4, 0.5, eval_metrics});
     observer.on_end({});
   }
   std::set<int64_t> steps;
@@ -123,8 +124,8 @@ TEST(TensorBoard, ResumeWritesANewFile) {
         EXPECT_EQ(value.scalar, 0.25f);
       }
     }
-    EXPECT_EQ(tags, (std::set<std::string>{"config", "epoch", "eval_accuracy", "eval_reward",
-                                           "reward", "step_time"}));
+    EXPECT_EQ(tags, (std::set<std::string>{"config", "epoch", "eval/correct", "eval_accuracy",
+                                           "eval_reward", "reward", "step_time"}));
   }
   EXPECT_EQ(files, 2);
   EXPECT_EQ(steps, (std::set<int64_t>{1, 6}));
