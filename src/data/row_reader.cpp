@@ -145,7 +145,6 @@ bool RowReader::next_line(Row& row) {
     take();
   }
   if (c == '\n') take();
-  if (!row.text.empty() && row.text.back() == '\r') row.text.pop_back();
   return !row.text.empty();
 }
 

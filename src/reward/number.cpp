@@ -140,7 +140,8 @@ bool sign_counts(std::string_view text, size_t at) {
          std::string_view(")]}-+").find(before) == std::string_view::npos;
 }
 
-/// Where a number whose digits start at `at` starts with its sign and currency.
+/// Where a number whose digits start at `at` starts with its sign; a currency sign may stand
+/// between the two (one before the sign changes nothing).
 size_t with_prefix(std::string_view text, size_t at) {
   const auto back = [&text](size_t end, auto length_at) {
     for (size_t n = std::min<size_t>(3, end); n >= 1; --n) {  // Longest first: \\$ before $.
@@ -150,8 +151,7 @@ size_t with_prefix(std::string_view text, size_t at) {
   };
   const size_t inner = back(at, currency_at);
   const size_t sign = back(inner, sign_at);
-  if (sign == inner || !sign_counts(text, sign)) return inner;
-  return inner == at ? back(sign, currency_at) : sign;
+  return sign != inner && sign_counts(text, sign) ? sign : inner;
 }
 
 /// "x2" is a name, "\times2" a product.

@@ -60,6 +60,9 @@ TEST(PromptId, DependsOnPromptAloneAndOnTurnBorders) {
   Example b;
   b.messages = {{"user", "a"}, {"user", "bc"}};
   EXPECT_NE(prompt_id(a), prompt_id(b));
+  Example spelled;  // The same bytes in one turn.
+  spelled.messages = {{"user", "abuserc"}};
+  EXPECT_NE(prompt_id(a), prompt_id(spelled));
 }
 
 TEST(Example, PlainPromptBecomesAUserTurn) {

@@ -71,7 +71,8 @@ TEST(TagCount, CountsTagsThatOccurOnce) {
   EXPECT_EQ(score_text(tag_count(), "<think>a"), 0.5);
   EXPECT_EQ(score_text(tag_count(), "<think><think></think>"), 0.5);
   EXPECT_EQ(score_text(tag_count({"a", "b", "c", "d"}), "abcc"), 0.5);
-  EXPECT_EQ(score_text(tag_count({"aa"}), "aaaa"), 0);  // Twice, not three times.
+  EXPECT_EQ(score_text(tag_count({"aa"}), "aaa"), 1);  // Occurrences do not overlap.
+  EXPECT_EQ(score_text(tag_count({"aa"}), "aaaa"), 0);
   EXPECT_EQ(error_of([] { (void)tag_count({}); }),
             "[tag_count] at least one tag is needed (reward.tags)");
   EXPECT_EQ(error_of([] { (void)tag_count({""}); }), "[tag_count] a tag is empty");

@@ -93,7 +93,7 @@ TEST(Combinators, NameTheOneWhoseInnerRewardMiscounts) {
       {"weighted", weighted({{1, bad}})}, {"gated", gated(bad, open)},
       {"gated", gated(open, bad)},        {"after_mark", after_mark("x", bad)}};
   for (const auto& [name, fn] : cases) {
-    EXPECT_EQ(error_of([&] { (void)numbers().scored_by(fn); }),
+    EXPECT_EQ(error_of([&fn = fn] { (void)numbers().scored_by(fn); }),
               "[" + name + "] the inner reward returned 2 scores for 4 completions");
   }
 }

@@ -96,6 +96,8 @@ TEST(AnswerNumber, BehindHashes) {
   expect_answer("#### 5 and then 9", "5");
   expect_answer("#### **$8**", "8");
   expect_answer("##### 6", "6");
+  expect_answer("#### 3/4", "0.75");
+  expect_answer("#### 5/7/2020", "5");  // A date is no fraction.
   // A heading is no answer: the next rule decides.
   expect_answer("#### Step 2\nso it is 11", "11");
   expect_answer("it is 3\n####", "3");
@@ -134,6 +136,8 @@ TEST(AnswerNumber, LastOfTheText) {
   expect_answer("That makes $1,250.00!", "1250");
   expect_answer("it fell to -3 degrees", "-3");
   expect_answer("-$3", "-3");
+  expect_answer("$-3", "-3");
+  expect_answer("-\\$3", "-3");
   expect_answer("9-4", "4");
   expect_answer("x-4", "4");
   expect_answer("(2)-4", "4");

@@ -12,6 +12,7 @@ TEST(Regex, SearchesAndMatchesWhole) {
   EXPECT_TRUE(digits.search("a12b"));
   EXPECT_FALSE(digits.search("ab"));
   EXPECT_FALSE(digits.matches("a12b"));
+  EXPECT_FALSE(digits.matches("12b"));
   EXPECT_TRUE(digits.matches("12"));
   // The whole text even where a shorter alternative comes first.
   EXPECT_TRUE(Regex("a|ab").matches("ab"));
