@@ -1,0 +1,164 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "temper/data/tasks.h"
+#include "temper/nn/models.h"
+#include "temper/nn/scoring.h"
+#include "temper/objective/advantage.h"
+#include "temper/objective/objective.h"
+#include "temper/reward/reward.h"
+#include "temper/rollout/engine.h"
+#include "temper/trainer/observer.h"
+#include "temper/trainer/optimizer.h"
+#include "temper/trainer/schedule.h"
+
+namespace temper {
+
+/// How an online trainer turns rollouts into updates.
+struct OnlineConfig {
+  int64_t group_size = 8;
+  int64_t prompts_per_step = 8;
+  int64_t iterations = 1;
+  int64_t minibatches = 1;
+  int64_t micro_batch_tokens = 2048;
+  bool gradient_checkpointing = false;
+  bool mask_truncated = false;
+  double top_entropy_quantile = 1.0;
+  int64_t ref_sync_every = 0;
+  double ref_sync_mix = 0.6;
+  bool skip_dead_groups = true;
+  bool check_exact = true;
+
+  template <class V>
+  void visit(V&& v) {
+    v(group_size, "group_size", "Completions sampled for each prompt, at least 2.");
+    v(prompts_per_step, "prompts_per_step", "Prompts of one rollout.");
+    v(iterations, "iterations", "Passes over each rollout (mu); above 1 is off-policy.");
+    v(minibatches, "minibatches", "Optimizer steps a pass: the rollout's prompts are cut into as many parts.");
+    v(micro_batch_tokens, "micro_batch_tokens", "Most tokens of one forward and backward; the result does not depend on it.");
+    v(gradient_checkpointing, "gradient_checkpointing", "Keep only each layer's input and compute the rest again: less memory, a third more work, same bits.");
+    v(mask_truncated, "mask_truncated", "Leave completions cut by the length limit out of the loss.");
+    v(top_entropy_quantile, "top_entropy_quantile", "Train only on this share of tokens, those with the highest entropy, in (0, 1].");
+    v(ref_sync_every, "ref_sync_every", "Optimizer steps between moves of the reference towards the policy; 0: never.");
+    v(ref_sync_mix, "ref_sync_mix", "Share of the policy in such a move, in (0, 1].");
+    v(skip_dead_groups, "skip_dead_groups", "Do not compute groups whose gradient is exactly 0.");
+    v(check_exact, "check_exact", "Compare each first update's log-probs with the sampler's, bit for bit.");
+  }
+  void validate() const;
+};
+
+/// An online algorithm as a value: what is minimised and how rewards become advantages.
+struct OnlineAlgorithm {
+  std::string name;
+  RolloutObjective objective;
+  AdvantageEstimator advantages;
+  bool needs_reference = false;  ///< The objective reads `ref_logprobs`.
+  bool trains_on_zero = false;   ///< It has a gradient where advantages are 0 (KL, entropy bonus).
+};
+
+/// One rollout on its way through a step.
+struct Rollout {
+  int64_t step = 0;                       ///< Index of the step, from 0.
+  std::vector<size_t> rows;               ///< Dataset rows of the prompts.
+  std::vector<std::string> prompt_texts;  ///< As the model saw them.
+  RolloutRequest request;
+  std::vector<Sample> samples;  ///< [prompts * group size]
+  RolloutStats stats;
+  RewardScores scores;
+  Advantages advantages;
+  Metrics metrics;  ///< Filled by each part of the step.
+};
+
+/// Samples, scores and updates: the parts of GRPO and its kin, each callable by itself. `step` calls
+/// them in order; a program may do so instead (examples/own_the_loop.cpp) and gets the same bits.
+/// The policy is sampled and trained through one forward, so the ratio of a rollout's first update is
+/// exactly 1. Everything random is keyed by (seed, step), so a trainer restored from a checkpoint goes
+/// on with the bits of one that never stopped.
+class OnlineTrainer {
+ public:
+  struct Parts {
+    OnlineAlgorithm algorithm;
+    OnlineConfig config;
+    RolloutConfig rollout;
+    OptimizerConfig optimizer;
+    ScheduleConfig schedule;
+    std::vector<NamedReward> rewards;
+    Dataset prompts;
+    int64_t total_steps = 1;
+    uint64_t seed = 42;
+  };
+  /// @param policy  trainable; must outlive the trainer.
+  OnlineTrainer(PolicyModel& policy, Parts parts);
+
+  /// The rows of the next rollout, and the completions of the policy to them.
+  [[nodiscard]] Rollout rollout();
+  /// Calls the reward functions. @throws Error if no completion got a score.
+  void score(Rollout& r);
+  /// Rewards to advantages.
+  void estimate_advantages(Rollout& r);
+  /// All optimizer steps on the rollout; advances the step count.
+  void update(Rollout& r);
+
+  /// One whole step; its metrics have TRL's names.
+  [[nodiscard]] Rollout step();
+
+  [[nodiscard]] int64_t steps_done() const { return state_.step; }
+  [[nodiscard]] int64_t total_steps() const { return parts_.total_steps; }
+  [[nodiscard]] double epoch() const;
+  [[nodiscard]] const Parts& parts() const { return parts_; }
+  [[nodiscard]] PolicyModel& policy() const { return policy_; }
+
+  /// A few of the rollout's completions, for observers.
+  [[nodiscard]] std::vector<SampleCompletion> describe(const Rollout& r, size_t count) const;
+
+  /// Writes all state into a checkpoint folder: model/ (a Hugging Face folder), optimizer, counters.
+  void save(const std::filesystem::path& folder) const;
+  /// Restores the state of `save`; the policy's weights were loaded from its model/ already.
+  void load(const std::filesystem::path& folder);
+  /// The model to measure KL against. By default a copy of the policy as the trainer was made.
+  void set_reference(ReferenceModel reference);
+  [[nodiscard]] bool has_reference() const { return reference_.has_value(); }
+  /// Bytes that `save` writes, about.
+  [[nodiscard]] uint64_t checkpoint_bytes() const;
+
+ private:
+  struct State {
+    int64_t step = 0;
+    double num_tokens = 0;
+  };
+  /// Completions of one prompt that go through one forward together.
+  struct Part {
+    size_t prompt;
+    std::vector<size_t> samples;
+  };
+  using MicroBatch = std::vector<Part>;
+  struct StepSums;
+  [[nodiscard]] std::vector<MicroBatch> micro_batches(const Rollout& r, size_t begin, size_t end) const;
+  [[nodiscard]] bool trained_on(const Rollout& r, size_t sample) const;
+  [[nodiscard]] StepTotals totals(const Rollout& r, size_t begin, size_t end) const;
+  void optimizer_step(const Rollout& r, size_t begin, size_t end, bool first, StepSums& sums);
+  void run_micro_batch(const Rollout& r, const MicroBatch& batch, const StepTotals& totals, bool first,
+                       StepSums& sums);
+  [[nodiscard]] RolloutBatch make_batch(const Rollout& r, const MicroBatch& batch,
+                                        const std::vector<int32_t>& sequence,
+                                        const TokenScores& scores) const;
+  void rollout_metrics(Rollout& r) const;
+
+  PolicyModel& policy_;
+  Parts parts_;
+  std::optional<ReferenceModel> reference_;
+  RolloutEngine engine_;
+  Optimizer optimizer_;
+  PromptSampler sampler_;
+  ScoringTape tape_;
+  State state_;
+};
+
+}  // namespace temper

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "temper/nn/causal_lm.h"
+
+namespace temper {
+
+/// AdamW and gradient clipping. Defaults are those of TRL.
+struct OptimizerConfig {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.0;
+  double max_grad_norm = 1.0;
+
+  template <class V>
+  void visit(V&& v) {
+    v(beta1, "beta1", "Decay of the mean of gradients, in [0, 1).");
+    v(beta2, "beta2", "Decay of the mean of squared gradients, in [0, 1).");
+    v(eps, "eps", "Added to the root of the mean square, above 0.");
+    v(weight_decay, "weight_decay", "Decoupled weight decay of matrices (not of norms and biases).");
+    v(max_grad_norm, "max_grad_norm", "Gradients are scaled down to this global norm; 0: never.");
+  }
+  void validate() const;
+};
+
+/// AdamW over a model's parameters: float32 masters, the bf16 copy written back in the same pass.
+/// Bits do not depend on threads.
+class Optimizer {
+ public:
+  /// @param model  must outlive the optimizer and be trainable.
+  Optimizer(CausalLM& model, OptimizerConfig config);
+
+  struct Result {
+    double grad_norm = 0;  ///< Global norm before clipping.
+    bool applied = false;
+  };
+  /// Clips and applies the gradients, then zeroes them.
+  /// @throws Error naming the first weight whose gradient is not finite; weights are untouched then.
+  Result step(double learning_rate);
+
+  [[nodiscard]] int64_t steps() const { return steps_; }
+  [[nodiscard]] size_t bytes() const;
+
+  /// Moments as safetensors in the parameters' own layout, keyed by parameter name.
+  void save(const std::filesystem::path& file) const;
+  /// @throws Error when the file is for another model.
+  void load(const std::filesystem::path& file, int64_t steps);
+
+ private:
+  CausalLM& model_;
+  OptimizerConfig config_;
+  std::vector<at::Tensor> exp_avg_;
+  std::vector<at::Tensor> exp_avg_sq_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace temper

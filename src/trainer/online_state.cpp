@@ -1,0 +1,69 @@
+// What a checkpoint of an online trainer holds, and how it comes back.
+#include <nlohmann/json.hpp>
+
+#include "temper/core/error.h"
+#include "temper/core/file.h"
+#include "temper/trainer/online.h"
+
+namespace temper {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr const char* kStateFile = "trainer.json";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kReferenceFolder = "reference";
+
+template <class T>
+T required(const Json& json, const char* key) {
+  const auto it = json.find(key);
+  TEMPER_CHECK(it != json.end() && it->is_number(), "[resume] ", kStateFile, " has no number \"",
+               key, "\"");
+  return it->get<T>();
+}
+
+}  // namespace
+
+void OnlineTrainer::save(const std::filesystem::path& folder) const {
+  policy_.save(folder / "model");
+  optimizer_.save(folder / kOptimizerFile);
+  if (reference_ && parts_.config.ref_sync_every > 0) {
+    write_hf_folder(folder / kReferenceFolder, policy_.source(), reference_->lm().write_tensors(), {});
+  }
+  const PromptSampler::State sampler = sampler_.state();
+  const Json state{{"step", state_.step},
+                   {"num_tokens", state_.num_tokens},
+                   {"optimizer_steps", optimizer_.steps()},
+                   {"sampler_epoch", sampler.epoch},
+                   {"sampler_position", sampler.position},
+                   {"data_hash", parts_.prompts.content_hash},
+                   {"seed", parts_.seed}};
+  write_file_atomically(folder / kStateFile, state.dump(2) + "\n");
+}
+
+void OnlineTrainer::load(const std::filesystem::path& folder) {
+  const Json state = Json::parse(read_text_file(folder / kStateFile), nullptr, false);
+  TEMPER_CHECK(state.is_object(), "[resume] ", (folder / kStateFile).string(), " is not a JSON object");
+  TEMPER_CHECK(required<uint64_t>(state, "data_hash") == parts_.prompts.content_hash,
+               "[resume] the training prompts are not those of the checkpoint: restore the data file "
+               "or the task settings, or start a new run");
+  TEMPER_CHECK(required<uint64_t>(state, "seed") == parts_.seed,
+               "[resume] the seed is not that of the checkpoint");
+  state_.step = required<int64_t>(state, "step");
+  state_.num_tokens = required<double>(state, "num_tokens");
+  optimizer_.load(folder / kOptimizerFile, required<int64_t>(state, "optimizer_steps"));
+  sampler_.restore({required<uint64_t>(state, "sampler_epoch"),
+                    required<uint64_t>(state, "sampler_position")});
+  if (reference_ && parts_.config.ref_sync_every > 0) {
+    reference_ = ReferenceModel::load((folder / kReferenceFolder).string(), policy_.lm().dtype());
+  }
+}
+
+void OnlineTrainer::set_reference(ReferenceModel reference) { reference_ = std::move(reference); }
+
+uint64_t OnlineTrainer::checkpoint_bytes() const {
+  uint64_t weights = 0;
+  for (const auto& p : policy_.lm().parameters()) weights += static_cast<uint64_t>(p->elements()) * 4;
+  return weights + optimizer_.bytes() + (uint64_t{1} << 22);
+}
+
+}  // namespace temper

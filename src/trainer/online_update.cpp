@@ -1,0 +1,203 @@
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "stopwatch.h"
+#include "temper/core/error.h"
+#include "temper/data/packing.h"
+#include "temper/objective/entropy.h"
+#include "temper/trainer/online.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+namespace temper {
+
+/// What a rollout's optimizer steps add up to.
+struct OnlineTrainer::StepSums {
+  MetricSums metrics;
+  double loss = 0;
+  double grad_norm = 0;
+  int64_t optimizer_steps = 0;
+  int64_t compared = 0;
+  int64_t mismatched = 0;
+  double reference_seconds = 0;
+  int64_t trained_tokens = 0;
+};
+
+bool OnlineTrainer::trained_on(const Rollout& r, size_t sample) const {
+  if (parts_.config.mask_truncated && r.samples[sample].finish == Finish::kLength) return false;
+  const bool zero = r.advantages.values[sample] == 0.0;
+  return !(zero && parts_.config.skip_dead_groups && !parts_.algorithm.trains_on_zero);
+}
+
+std::vector<OnlineTrainer::MicroBatch> OnlineTrainer::micro_batches(const Rollout& r, size_t begin,
+                                                                    size_t end) const {
+  const size_t group = static_cast<size_t>(parts_.config.group_size);
+  const int64_t limit = parts_.config.micro_batch_tokens;
+  std::vector<MicroBatch> out;
+  int64_t tokens = limit + 1;
+  for (size_t p = begin; p < end; ++p) {
+    const int64_t prompt = std::ssize(r.request.prompts[p]);
+    bool open = false;
+    for (size_t s = p * group; s < (p + 1) * group; ++s) {
+      if (!trained_on(r, s)) continue;
+      const int64_t own = std::ssize(r.samples[s].ids);
+      // A prompt is repeated only where its group does not fit one micro-batch.
+      if (tokens + own + (open ? 0 : prompt) > limit) {
+        out.emplace_back();
+        tokens = 0;
+        open = false;
+      }
+      if (!open) {
+        out.back().push_back({p, {}});
+        tokens += prompt;
+        open = true;
+      }
+      out.back().back().samples.push_back(s);
+      tokens += own;
+    }
+  }
+  return out;
+}
+
+StepTotals OnlineTrainer::totals(const Rollout& r, size_t begin, size_t end) const {
+  const size_t group = static_cast<size_t>(parts_.config.group_size);
+  StepTotals t;
+  t.max_completion_tokens = parts_.rollout.max_new_tokens;
+  std::vector<float> entropy;
+  for (size_t s = begin * group; s < end * group; ++s) {
+    t.sequences += 1;
+    if (parts_.config.mask_truncated && r.samples[s].finish == Finish::kLength) continue;
+    t.tokens += static_cast<double>(r.samples[s].ids.size());
+    entropy.insert(entropy.end(), r.samples[s].entropy.begin(), r.samples[s].entropy.end());
+  }
+  if (parts_.config.top_entropy_quantile < 1.0 && !entropy.empty()) {
+    const std::vector<float> ones(entropy.size(), 1.0f);
+    t.entropy_threshold =
+        entropy_threshold(entropy, ones, 1.0 - parts_.config.top_entropy_quantile).threshold;
+  }
+  return t;
+}
+
+RolloutBatch OnlineTrainer::make_batch(const Rollout& r, const MicroBatch& batch,
+                                       const std::vector<int32_t>& sequence,
+                                       const TokenScores& scores) const {
+  const int64_t n = scores.logprobs.numel();
+  RolloutBatch b;
+  b.logprobs = scores.logprobs.clone().requires_grad_(true);
+  b.entropy = scores.entropy.clone().requires_grad_(true);
+  b.old_logprobs = at::empty({n}, at::kFloat);
+  b.mask = at::empty({n}, at::kFloat).fill_(1.0);
+  b.sequence = at::empty({n}, at::kLong);
+  std::vector<float> advantages;
+  int64_t at_token = 0;
+  for (const Part& part : batch) {
+    for (const size_t s : part.samples) {
+      const auto& old = r.samples[s].logprobs;
+      std::copy(old.begin(), old.end(), b.old_logprobs.data_ptr<float>() + at_token);
+      at_token += std::ssize(old);
+      advantages.push_back(static_cast<float>(r.advantages.values[s]));
+    }
+  }
+  std::copy(sequence.begin(), sequence.end(), b.sequence.data_ptr<int64_t>());
+  b.sequences = std::ssize(advantages);
+  b.advantages = at::from_blob(advantages.data(), {b.sequences}, at::kFloat).clone();
+  return b;
+}
+
+void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
+                                    const StepTotals& totals, bool first, StepSums& sums) {
+  std::vector<PackedGroup> groups;
+  for (const Part& part : batch) {
+    groups.push_back({r.request.prompts[part.prompt], {}});
+    for (const size_t s : part.samples) groups.back().completions.emplace_back(r.samples[s].ids);
+  }
+  CompletionBatch packed = pack_completions(groups);
+  const ScoreRequest request{std::move(packed.rows), std::move(packed.targets)};
+  const TokenScores scores =
+      score_train(policy_.lm(), packed.tokens, request, parts_.rollout.temperature, tape_);
+  RolloutBatch b = make_batch(r, batch, packed.sequence, scores);
+  b.totals = totals;
+  sums.trained_tokens += packed.tokens.rows();
+  if (first && parts_.config.check_exact) {
+    const float* now = scores.logprobs.data_ptr<float>();
+    const float* sampled = b.old_logprobs.data_ptr<float>();
+    for (int64_t i = 0; i < scores.logprobs.numel(); ++i) {
+      sums.mismatched += std::bit_cast<uint32_t>(now[i]) != std::bit_cast<uint32_t>(sampled[i]);
+    }
+    sums.compared += scores.logprobs.numel();
+  }
+  if (reference_) {
+    const Stopwatch watch;
+    b.ref_logprobs =
+        temper::score(reference_->lm(), packed.tokens, request, parts_.rollout.temperature).logprobs;
+    sums.reference_seconds += watch.seconds();
+  }
+  LossOutput out = parts_.algorithm.objective(b);
+  const double loss = out.loss.item<double>();
+  TEMPER_CHECK(std::isfinite(loss), "[update] the loss of step ", r.step + 1, " is ", loss,
+               " in the micro-batch that begins with prompt ", batch.front().prompt,
+               " of the rollout; the weights were left as they are");
+  sums.loss += loss;
+  torch::autograd::backward({out.loss}, {});
+  const at::Tensor dentropy = b.entropy.grad();
+  score_backward(policy_.lm(), tape_, b.logprobs.grad(), dentropy);
+  sums.metrics.merge(out.metrics);
+}
+
+void OnlineTrainer::optimizer_step(const Rollout& r, size_t begin, size_t end, bool first,
+                                   StepSums& sums) {
+  const StepTotals t = totals(r, begin, end);
+  const auto batches = micro_batches(r, begin, end);
+  for (const MicroBatch& batch : batches) run_micro_batch(r, batch, t, first, sums);
+  if (batches.empty()) return;  // Nothing to learn from: weights and moments stay as they are.
+  policy_.lm().finish_gradients();
+  const double rate = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
+  sums.grad_norm += optimizer_.step(rate).grad_norm;
+  sums.optimizer_steps++;
+  const auto every = parts_.config.ref_sync_every;
+  if (reference_ && every > 0 && optimizer_.steps() % every == 0) {
+    reference_->sync(policy_, parts_.config.ref_sync_mix);
+  }
+}
+
+void OnlineTrainer::update(Rollout& r) {
+  const Stopwatch watch;
+  StepSums sums;
+  const size_t prompts = r.rows.size();
+  const size_t parts = static_cast<size_t>(parts_.config.minibatches);
+  for (int64_t pass = 0; pass < parts_.config.iterations; ++pass) {
+    for (size_t i = 0; i < parts; ++i) {
+      optimizer_step(r, prompts * i / parts, prompts * (i + 1) / parts, pass == 0 && i == 0, sums);
+    }
+  }
+  Metrics& m = r.metrics;
+  const double rollout_entropy = m["entropy"];
+  sums.metrics.write_to(m);
+  m["entropy"] = rollout_entropy;  // Over every token, where the loss saw only those it trains on.
+  const double steps = static_cast<double>(std::max<int64_t>(1, sums.optimizer_steps));
+  m["loss"] = sums.loss / static_cast<double>(parts_.config.iterations * parts_.config.minibatches);
+  m["grad_norm"] = sums.grad_norm / steps;
+  m["learning_rate"] = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
+  if (parts_.config.check_exact) {
+    m["sampling/compared_tokens"] = static_cast<double>(sums.compared);
+    m["sampling/mismatched_tokens"] = static_cast<double>(sums.mismatched);
+  }
+  state_.step++;
+  for (const auto& prompt : r.request.prompts) {
+    state_.num_tokens += static_cast<double>(std::ssize(prompt) * r.request.group_size);
+  }
+  for (const Sample& s : r.samples) state_.num_tokens += static_cast<double>(s.ids.size());
+  m["num_tokens"] = state_.num_tokens;
+  m["epoch"] = epoch();
+  m["time/update"] = watch.seconds() - sums.reference_seconds;
+  if (reference_) m["time/reference"] = sums.reference_seconds;
+  m["update/tokens_per_second"] = static_cast<double>(sums.trained_tokens) /
+                                  std::max(1e-9, watch.seconds() - sums.reference_seconds);
+}
+
+}  // namespace temper

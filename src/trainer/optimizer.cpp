@@ -1,0 +1,104 @@
+#include "temper/trainer/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "temper/core/error.h"
+#include "temper/formats/safetensors.h"
+#include "temper/kernels/adamw.h"
+
+namespace temper {
+namespace {
+
+std::span<const std::byte> bytes_of(const at::Tensor& t) {
+  return {static_cast<const std::byte*>(t.const_data_ptr()), static_cast<size_t>(t.numel()) * 4};
+}
+
+void restore(const SafetensorsFile& file, const std::string& name, const at::Tensor& to) {
+  TEMPER_CHECK(file.has(name), "[resume] the optimizer state has no ", name,
+               ": it belongs to another model");
+  const TensorView& from = file.at(name);
+  TEMPER_CHECK(from.dtype == DType::kF32 && from.numel() == to.numel(), "[resume] ", name, " has ",
+               from.numel(), " elements, expected ", to.numel());
+  std::memcpy(to.data_ptr<float>(), from.data.data(), from.data.size());
+}
+
+}  // namespace
+
+void OptimizerConfig::validate() const {
+  TEMPER_CHECK(beta1 >= 0 && beta1 < 1, "optimizer.beta1 must be in [0, 1), got ", beta1);
+  TEMPER_CHECK(beta2 >= 0 && beta2 < 1, "optimizer.beta2 must be in [0, 1), got ", beta2);
+  TEMPER_CHECK(eps > 0, "optimizer.eps must be above 0, got ", eps);
+  TEMPER_CHECK(weight_decay >= 0, "optimizer.weight_decay must be at least 0, got ", weight_decay);
+  TEMPER_CHECK(max_grad_norm >= 0, "optimizer.max_grad_norm must be at least 0, got ", max_grad_norm);
+}
+
+Optimizer::Optimizer(CausalLM& model, OptimizerConfig config) : model_(model), config_(config) {
+  config_.validate();
+  for (const auto& p : model_.parameters()) {
+    TEMPER_CHECK(p->grad.defined(), "[optimizer] ", p->name, " is frozen: load the model as trainable");
+    exp_avg_.push_back(float_zeros(p->elements()));
+    exp_avg_sq_.push_back(float_zeros(p->elements()));
+  }
+}
+
+Optimizer::Result Optimizer::step(double learning_rate) {
+  const auto params = model_.parameters();
+  double squares = 0;
+  for (const auto& p : params) {
+    const double s = kernels::sum_of_squares(p->grad_data(), p->elements());
+    TEMPER_CHECK(std::isfinite(s), "[optimizer] the gradient of ", p->name,
+                 " is not finite; the weights were left as they are. Lower the learning rate, or "
+                 "check the rewards of this step.");
+    squares += s;
+  }
+  Result result{std::sqrt(squares), true};
+  float scale = 1.0f;
+  if (config_.max_grad_norm > 0) {
+    scale = static_cast<float>(std::min(1.0, config_.max_grad_norm / (result.grad_norm + 1e-6)));
+  }
+  ++steps_;
+  for (size_t i = 0; i < params.size(); ++i) {
+    Parameter& p = *params[i];
+    kernels::adamw({.param = p.data(), .grad = p.grad_data(),
+                    .exp_avg = exp_avg_[i].data_ptr<float>(),
+                    .exp_avg_sq = exp_avg_sq_[i].data_ptr<float>(),
+                    .bf16 = p.half.defined() ? reinterpret_cast<uint16_t*>(p.half.data_ptr<int16_t>())
+                                             : nullptr,
+                    .count = p.elements(), .grad_scale = scale, .learning_rate = learning_rate,
+                    .beta1 = config_.beta1, .beta2 = config_.beta2, .eps = config_.eps,
+                    .weight_decay = p.matrix ? config_.weight_decay : 0.0, .step = steps_});
+  }
+  model_.zero_gradients();
+  return result;
+}
+
+size_t Optimizer::bytes() const {
+  size_t total = 0;
+  for (const auto& t : exp_avg_) total += 2 * static_cast<size_t>(t.numel()) * 4;
+  return total;
+}
+
+void Optimizer::save(const std::filesystem::path& file) const {
+  std::vector<NamedTensor> tensors;
+  const auto params = model_.parameters();
+  for (size_t i = 0; i < params.size(); ++i) {
+    const std::vector<int64_t> shape{params[i]->elements()};
+    tensors.push_back({"exp_avg." + params[i]->name, DType::kF32, shape, bytes_of(exp_avg_[i])});
+    tensors.push_back({"exp_avg_sq." + params[i]->name, DType::kF32, shape, bytes_of(exp_avg_sq_[i])});
+  }
+  write_safetensors(file, tensors);
+}
+
+void Optimizer::load(const std::filesystem::path& file, int64_t steps) {
+  const SafetensorsFile state = SafetensorsFile::open(file);
+  const auto params = model_.parameters();
+  for (size_t i = 0; i < params.size(); ++i) {
+    restore(state, "exp_avg." + params[i]->name, exp_avg_[i]);
+    restore(state, "exp_avg_sq." + params[i]->name, exp_avg_sq_[i]);
+  }
+  steps_ = steps;
+}
+
+}  // namespace temper

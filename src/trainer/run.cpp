@@ -1,0 +1,206 @@
+#include "temper/trainer/run.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "stopwatch.h"
+#include "temper/core/error.h"
+#include "temper/core/file.h"
+#include "temper/core/log.h"
+#include "temper/core/threads.h"
+#include "temper/trainer/jsonl_observer.h"
+#include "temper/trainer/progress.h"
+#include "temper/trainer/report.h"
+#include "temper/trainer/run_folder.h"
+#include "temper/trainer/tensorboard.h"
+#include "temper/version.h"
+
+namespace temper {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// One call of `train_grpo`.
+class GrpoRun {
+ public:
+  GrpoRun(const GrpoRunConfig& config, const RunOptions& options)
+      : config_(config), options_(options),
+        folder_(options.resume ? RunFolder::resume(options.output) : RunFolder::create(options.output)),
+        checkpoint_(options.resume ? newest_complete_checkpoint(options.output) : std::nullopt),
+        task_(make_task(config.task)),
+        policy_(PolicyModel::load(checkpoint_ ? (checkpoint_->folder / "model").string() : config.model,
+                                  dtype())),
+        trainer_(policy_, config.grpo, parts()), diagnosis_(config.diagnosis) {
+    if (checkpoint_) restore();
+    hold_out();
+  }
+
+  RunResult train() {
+    folder_.write_config(config_text(config_));
+    const RunInfo info{folder_.path(), config_text(config_), trainer_.total_steps(),
+                       trainer_.steps_done(), model_line(), TEMPER_VERSION};
+    each([&](Observer& o) { o.on_start(info); });
+    const Stopwatch watch;
+    if (trainer_.steps_done() == 0 && config_.eval.every >= 0) result_.before = run_eval();
+    while (trainer_.steps_done() < trainer_.total_steps() && result_.reason.empty()) one_step();
+    result_.steps = trainer_.steps_done();
+    result_.completed = result_.steps == trainer_.total_steps();
+    if (result_.completed) finish();
+    const EndEvent end{result_.steps, trainer_.total_steps(), watch.seconds(), result_.completed,
+                       result_.reason};
+    each([&](Observer& o) { o.on_end(end); });
+    write_report(folder_.path());
+    return result_;
+  }
+
+ private:
+  WeightDType dtype() const {
+    return config_.trainer.weights == "bfloat16" ? WeightDType::kBfloat16 : WeightDType::kFloat32;
+  }
+
+  RewardConfig reward_config() const {
+    RewardConfig reward = config_.reward;
+    if (reward.functions.empty()) reward.functions = task_.default_rewards;
+    TEMPER_CHECK(!reward.functions.empty(), "reward.functions is empty and task ", config_.task.name,
+                 " has no reward of its own: name one (temper train grpo --help lists them)");
+    return reward;
+  }
+
+  OnlineTrainer::Parts parts() const {
+    TEMPER_CHECK(config_.trainer.steps >= 1, "trainer.steps must be at least 1, got ", config_.trainer.steps);
+    TEMPER_CHECK(config_.trainer.seed >= 0, "trainer.seed must be at least 0, got ", config_.trainer.seed);
+    OnlineTrainer::Parts p;
+    p.rollout = config_.rollout;
+    p.optimizer = config_.optimizer;
+    p.schedule = config_.schedule;
+    p.rewards = make_rewards(reward_config(), config_.rollout.max_new_tokens);
+    p.prompts = task_.train;
+    p.total_steps = config_.trainer.steps;
+    p.seed = static_cast<uint64_t>(config_.trainer.seed);
+    return p;
+  }
+
+  void restore() {
+    trainer_.load(checkpoint_->folder);
+    const Json state = Json::parse(read_text_file(checkpoint_->folder / "run.json"), nullptr, false);
+    TEMPER_CHECK(state.is_object() && state.contains("diagnosis"), "[resume] run.json of ",
+                 checkpoint_->folder.string(), " is damaged");
+    diagnosis_.restore(state["diagnosis"]);
+    best_score_ = state.value("best_score", best_score_);
+    best_step_ = state.value("best_step", best_step_);
+    if (trainer_.has_reference() && config_.grpo.online.ref_sync_every == 0) {
+      trainer_.set_reference(ReferenceModel::load(config_.model, dtype()));
+    }
+    log_info("resuming after step ", trainer_.steps_done(), " of ", trainer_.total_steps());
+  }
+
+  void hold_out() {
+    held_out_ = task_.held_out.examples;
+    const size_t most = static_cast<size_t>(std::max<int64_t>(0, config_.eval.prompts));
+    if (most > 0 && held_out_.size() > most) held_out_.resize(most);
+    eval_rollout_ = config_.rollout;
+    eval_rollout_.temperature = config_.eval.temperature;
+  }
+
+  void each(const std::function<void(Observer&)>& call) const {
+    for (const auto& o : options_.observers) call(*o);
+  }
+
+  std::string model_line() const {
+    int64_t parameters = 0;
+    for (const auto& p : policy_.lm().parameters()) parameters += p->n * p->k;
+    return concat(config_.model, ", ", parameters / 1000000.0, " M parameters, ", config_.trainer.weights);
+  }
+
+  HeldOutScore run_eval() {
+    if (held_out_.empty()) return {};
+    const Stopwatch watch;
+    const EvalResult e = evaluate(policy_, held_out_, trainer_.parts().rewards, eval_rollout_,
+                                  trainer_.parts().seed, static_cast<uint32_t>(trainer_.steps_done()));
+    const EvalEvent event{trainer_.steps_done(), task_.held_out.source, e.correct, e.count,
+                          watch.seconds(), e.metrics};
+    each([&](Observer& o) { o.on_eval(event); });
+    return {e.correct, e.count, e.metrics};
+  }
+
+  void one_step() {
+    Rollout r = trainer_.step();
+    const double seconds = r.metrics["step_time"];
+    result_.train_seconds += seconds;
+    const auto samples = trainer_.describe(r, static_cast<size_t>(config_.trainer.samples_per_step));
+    const StepEvent event{trainer_.steps_done(), trainer_.total_steps(), seconds, trainer_.epoch(),
+                          r.metrics, samples};
+    each([&](Observer& o) { o.on_step(event); });
+    for (const auto& problem : r.scores.problems) log_warn("step ", r.step + 1, ": ", problem);
+    for (const Alarm& alarm : diagnosis_.check(trainer_.steps_done(), r.metrics)) {
+      each([&](Observer& o) { o.on_alarm(alarm); });
+      if (alarm.stop) result_.reason = alarm.sentence;
+    }
+    if (options_.stop_requested && options_.stop_requested()) result_.reason = "stopped on request";
+    after_step();
+  }
+
+  void after_step() {
+    const int64_t step = trainer_.steps_done();
+    const bool last = step == trainer_.total_steps();
+    if (config_.eval.every > 0 && step % config_.eval.every == 0 && !last) {
+      const HeldOutScore score = run_eval();
+      if (score.count > 0 && score.correct > best_score_) {
+        best_score_ = score.correct;
+        best_step_ = step;
+      }
+    }
+    const int64_t every = config_.trainer.checkpoint_every;
+    const bool due = every > 0 && (step % every == 0 || last);
+    if (due || !result_.reason.empty()) checkpoint();
+  }
+
+  void checkpoint() {
+    CheckpointWriter writer = folder_.begin(trainer_.steps_done(), trainer_.checkpoint_bytes());
+    trainer_.save(writer.folder());
+    const Json state{{"diagnosis", diagnosis_.state()}, {"best_score", best_score_}, {"best_step", best_step_}};
+    write_file_atomically(writer.folder() / "run.json", state.dump(2) + "\n");
+    const fs::path done = writer.commit();
+    each([&](Observer& o) { o.on_checkpoint(trainer_.steps_done(), done); });
+    const bool best = config_.trainer.keep_best && best_step_ > 0;
+    folder_.keep_last(config_.trainer.keep_last, best ? std::optional(best_step_) : std::nullopt);
+  }
+
+  void finish() {
+    if (config_.eval.every >= 0) result_.after = run_eval();
+    if (!config_.trainer.save_model) return;
+    result_.model = folder_.path() / "model";
+    policy_.save(result_.model);
+  }
+
+  const GrpoRunConfig& config_;
+  const RunOptions& options_;
+  RunFolder folder_;
+  std::optional<Checkpoint> checkpoint_;
+  Task task_;
+  PolicyModel policy_;
+  GrpoTrainer trainer_;
+  Diagnosis diagnosis_;
+  std::vector<Example> held_out_;
+  RolloutConfig eval_rollout_;
+  RunResult result_;
+  int64_t best_score_ = -1;
+  int64_t best_step_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::shared_ptr<Observer>> default_observers() {
+  return {std::make_shared<ProgressObserver>(), std::make_shared<JsonlObserver>(),
+          std::make_shared<TensorBoardObserver>()};
+}
+
+RunResult train_grpo(const GrpoRunConfig& config, const RunOptions& options) {
+  TEMPER_CHECK(!config.model.empty(), "no model was named: give --model or the config key \"model\"");
+  TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
+  if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
+  return GrpoRun(config, options).train();
+}
+
+}  // namespace temper
