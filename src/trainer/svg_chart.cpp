@@ -85,14 +85,16 @@ std::string path_of(const std::vector<std::pair<double, double>>& line, const Fr
   return d;
 }
 
-/// Weighted mean of the neighbours up to a thirtieth of the line away: no lag behind the values.
+/// Weighted mean of the neighbours up to a thirtieth of the line away, as many on each side, so
+/// that it neither lags behind the values nor bends at the ends.
 std::vector<std::pair<double, double>> smoothed(const std::vector<Bucket>& buckets) {
   const auto size = static_cast<int64_t>(buckets.size());
-  const int64_t reach = std::max<int64_t>(2, size / 30);
+  const int64_t widest = std::max<int64_t>(2, size / 30);
   std::vector<std::pair<double, double>> line;
   for (int64_t i = 0; i < size; ++i) {
+    const int64_t reach = std::min({widest, i, size - 1 - i});
     double sum = 0, weight = 0;
-    for (int64_t j = std::max<int64_t>(0, i - reach); j <= std::min(size - 1, i + reach); ++j) {
+    for (int64_t j = i - reach; j <= i + reach; ++j) {
       const double y = buckets[static_cast<size_t>(j)].y;
       if (!drawable(y)) continue;
       const auto w = static_cast<double>(reach + 1 - std::abs(i - j));

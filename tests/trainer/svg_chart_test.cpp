@@ -81,6 +81,19 @@ TEST(SvgChart, LongSeriesAreAveragedAndSmoothed) {
   EXPECT_LT(svg.size(), 60'000u);
 }
 
+// A straight line smoothed is the same straight line, ends included.
+TEST(SvgChart, SmoothingKeepsAStraightLine) {
+  std::vector<double> values;
+  for (int i = 0; i <= 30; ++i) values.push_back(i);
+  const std::string svg = svg_chart(line_of(values));
+  const auto path = [&](const std::string& name) {
+    const size_t begin = svg.find("class=\"" + name + "\"");
+    return begin == std::string::npos ? name : svg.substr(svg.find("d=", begin), 400);
+  };
+  EXPECT_EQ(path("raw").substr(0, path("raw").find('>')),
+            path("line").substr(0, path("line").find('>')));
+}
+
 TEST(SvgChart, NothingToDraw) {
   EXPECT_TRUE(has(svg_chart({}), "no numbers"));
   EXPECT_TRUE(has(svg_chart(line_of({std::nan(""), std::nan("")})), "no numbers"));
