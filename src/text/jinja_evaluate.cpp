@@ -144,6 +144,9 @@ Value Interpreter::evaluate_filter(const Expr& expr) {
 }
 
 Value Interpreter::call_filter(std::string_view name, const Value& input, const CallArgs& args) {
+  if (input.is(Kind::kLoop) && (name == "length" || name == "count")) {
+    return Value(loop_length(input.loop()));
+  }
   const Filter filter = find_filter(name);
   TEMPER_CHECK(filter != nullptr, "no filter named '", name, "'");
   // Filters that call filters (map) nest without syntax around them.

@@ -241,7 +241,7 @@ ExprPtr Parser::parse_tuple(const TupleRules& rules) {
     if (!items.empty()) expect_operator(",");
     const Token& token = current();
     const bool ends = token.type == TokenType::kVariableEnd || token.type == TokenType::kBlockEnd ||
-                      token.is_operator(")") || (!rules.end.empty() && token.is_name(rules.end));
+                      token.is_operator(")");
     if (ends) break;
     items.push_back(rules.targets ? parse_primary(rules.namespaces)
                                   : parse_expression(rules.condition));
@@ -293,8 +293,8 @@ ExprPtr Parser::parse_postfix(ExprPtr node) {
   }
 }
 
-ExprPtr Parser::parse_target(std::string_view end, bool namespaces) {
-  ExprPtr target = parse_tuple({.targets = true, .namespaces = namespaces, .end = end});
+ExprPtr Parser::parse_target(bool namespaces) {
+  ExprPtr target = parse_tuple({.targets = true, .namespaces = namespaces});
   check_target(*target);
   return target;
 }

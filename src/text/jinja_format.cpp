@@ -160,7 +160,7 @@ class Field {
 };
 
 std::string expand(std::string_view text, const CallArgs& args, Progress& progress) {
-  TEMPER_CHECK(progress.depth < 2, "format: fields nested too deep");
+  TEMPER_CHECK(progress.depth < 3, "format: fields nested too deep");
   std::string out;
   for (size_t at = 0; at < text.size();) {
     check_text_size(out.size());

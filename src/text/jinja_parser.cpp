@@ -180,9 +180,9 @@ std::unique_ptr<Stmt> Parser::parse_known(const std::string& tag, int line) {
 
 std::unique_ptr<Stmt> Parser::parse_for() {
   auto stmt = make_stmt(StmtType::kFor);
-  stmt->target = parse_target("in", false);
+  stmt->target = parse_target(false);
   expect_keyword("in");
-  stmt->expr = parse_tuple({.condition = false, .end = "recursive"});
+  stmt->expr = parse_tuple({.condition = false});
   if (skip_name("if")) stmt->test = parse_expression();
   stmt->recursive = skip_name("recursive");
   ++functions_.back().loops;
@@ -209,7 +209,7 @@ std::unique_ptr<Stmt> Parser::parse_if() {
 
 std::unique_ptr<Stmt> Parser::parse_set() {
   auto stmt = make_stmt(StmtType::kSet);
-  stmt->target = parse_target({}, true);
+  stmt->target = parse_target(true);
   if (skip_operator("=")) {
     stmt->expr = parse_tuple({});
     return stmt;
@@ -279,7 +279,7 @@ std::unique_ptr<Stmt> Parser::parse_with() {
   auto stmt = make_stmt(StmtType::kWith);
   while (current().type != TokenType::kBlockEnd) {
     if (!stmt->targets.empty()) expect_operator(",");
-    stmt->targets.push_back(parse_target({}, false));
+    stmt->targets.push_back(parse_target(false));
     expect_operator("=");
     stmt->defaults.push_back(parse_expression());
   }

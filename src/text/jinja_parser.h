@@ -77,7 +77,6 @@ class Parser {
     bool condition = true;  ///< `a if b else c` is allowed.
     bool parentheses = false;
     bool namespaces = false;
-    std::string_view end = {};  ///< A keyword that ends it too.
   };
   ExprPtr parse_tuple(const TupleRules& rules);
   ExprPtr parse_list();
@@ -90,7 +89,7 @@ class Parser {
   ExprPtr parse_call(ExprPtr node);
   ExprPtr parse_pipe(ExprPtr node, bool first_without_pipe);
   ExprPtr parse_test(ExprPtr node);
-  ExprPtr parse_target(std::string_view end, bool namespaces);
+  ExprPtr parse_target(bool namespaces);
   void check_target(const Expr& target) const;
   void check_known(bool filter, const std::string& name, int line) const;
   ExprPtr make(ExprType type, int line, std::vector<ExprPtr> items = {}) const;

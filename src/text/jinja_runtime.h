@@ -47,7 +47,7 @@ struct Callable {
   enum class Type : uint8_t { kMethod, kMacro, kFunction, kLoopMethod };
   Type type = Type::kFunction;
   std::string name = {};
-  Value self = {};                  // kMethod, kLoopMethod
+  Value self = {};             // kMethod, kLoopMethod
   const Stmt* body = nullptr;  // kMacro: the macro, call or generation statement
   Scope* scope = nullptr;      // kMacro: where it was defined
 };

@@ -31,7 +31,7 @@ std::vector<std::string_view> split_words(std::string_view text, size_t limit) {
   size_t at = skip_space(text, 0);
   while (at < text.size()) {
     if (words.size() == limit) {
-      add_piece(words, strip_text(text.substr(at), nullptr, false, true));
+      add_piece(words, text.substr(at));
       break;
     }
     size_t end = at;
@@ -46,9 +46,8 @@ std::vector<std::string_view> rsplit_words(std::string_view text, size_t limit) 
   std::vector<std::string_view> words = split_words(text, kNowhere);
   if (words.size() <= limit) return words;
   const std::string_view last_kept = words[words.size() - limit - 1];
-  const std::string_view first = words[0];
-  const size_t length = size_t(last_kept.data() + last_kept.size() - first.data());
-  std::vector<std::string_view> out = {std::string_view(first.data(), length)};
+  const size_t length = size_t(last_kept.data() + last_kept.size() - text.data());
+  std::vector<std::string_view> out = {text.substr(0, length)};
   out.insert(out.end(), words.end() - std::ptrdiff_t(limit), words.end());
   return out;
 }

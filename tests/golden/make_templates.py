@@ -205,7 +205,7 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     templates = {}
     for path in sorted(folder.glob("*.jinja")):
-        templates[path.name] = renderings(path.read_text(encoding="utf-8"))
+        templates[path.name] = renderings(path.read_bytes().decode())
     if len(sys.argv) > 2:
         templates["gguf"] = renderings(gguf_template(sys.argv[2]))
     data = {"unix_time": NOW, "special_tokens": TOKENS, "cases": CASES, "templates": templates}

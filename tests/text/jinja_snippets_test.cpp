@@ -59,7 +59,7 @@ void check_kind(std::string_view kind, size_t at_least) {
   EXPECT_GE(n, at_least);
 }
 
-TEST(JinjaSnippets, ExpressionsPrintAsInPython) { check_kind("expression:", 700); }
+TEST(JinjaSnippets, ExpressionsPrintAsInPython) { check_kind("expression:", 600); }
 TEST(JinjaSnippets, ExpressionsFailWherePythonFails) { check_kind("failing:", 120); }
 TEST(JinjaSnippets, SyntaxErrors) { check_kind("syntax:", 45); }
 TEST(JinjaSnippets, BlocksAndWhiteSpace) { check_kind("block:", 130); }

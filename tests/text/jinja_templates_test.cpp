@@ -57,7 +57,9 @@ void check_case(const ChatTemplate& chat, const Json& data, const Json& expected
     EXPECT_EQ(digest(result.text), wanted) << result.text;
     EXPECT_EQ(chat.render(one["messages"], options), result.text);
     const std::string spans = expected.contains("spans") ? expected["spans"][i] : "";
-    if (!spans.empty()) EXPECT_EQ(digest(spans_text(result.generation)), spans);
+    if (!spans.empty()) {
+      EXPECT_EQ(digest(spans_text(result.generation)), spans);
+    }
   } catch (const Error& error) {
     EXPECT_EQ(wanted, "error") << error.what();
   }
