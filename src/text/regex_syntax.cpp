@@ -106,7 +106,14 @@ class Rewriter {
       case 'A': case 'z': case 'Z':
         if (in_class_) refuse("an anchor inside a class");
         [[fallthrough]];
-      case 'a': case 'e': case 'f': case 'n': case 'r': case 't': case 'x':
+      case 'a': case 'e': case 'f': case 'n': case 'r': case 't':
+        out_ += in_.substr(i_, 2);
+        break;
+      case 'x':
+        // Without braces this is a byte, not a code point: the same only in ASCII.
+        if (i_ + 2 >= in_.size() || in_.substr(i_ + 2, 1).find_first_of("01234567{") != 0) {
+          refuse("\\x with a byte");
+        }
         out_ += in_.substr(i_, 2);
         break;
       default:

@@ -22,7 +22,12 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
     TEMPER_CHECK(size_ > 0, where, "the model has no pieces");
     for (int32_t id = 0; id < size_; ++id) {
       if (processor_.IsControl(id)) (void)control_.add(processor_.IdToPiece(id), id);
+      if (anchor_ < 0 && is_normal(id)) {
+        anchor_text_ = decode({id});
+        if (!anchor_text_.empty() && anchor_text_ == processor_.IdToPiece(id)) anchor_ = id;
+      }
     }
+    if (anchor_ < 0) anchor_text_.clear();
   }
 
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const override {
@@ -61,6 +66,10 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
   [[nodiscard]] bool has(int32_t id) const { return id >= 0 && id < size_; }
   [[nodiscard]] bool is_byte(int32_t id) const { return processor_.IsByte(id); }
 
+  /// A piece that stands for its own spelling, or -1 if there is none.
+  [[nodiscard]] int32_t anchor() const { return anchor_; }
+  [[nodiscard]] const std::string& anchor_text() const { return anchor_text_; }
+
   [[nodiscard]] std::string decode(const std::vector<int>& ids) const {
     std::string text;
     const auto status = processor_.Decode(ids, &text);
@@ -69,6 +78,11 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
   }
 
  private:
+  [[nodiscard]] bool is_normal(int32_t id) const {
+    return !processor_.IsControl(id) && !processor_.IsByte(id) && !processor_.IsUnknown(id) &&
+           !processor_.IsUnused(id);
+  }
+
   void append(std::string_view text, std::vector<int32_t>* ids) const {
     if (text.empty()) return;
     std::vector<int> part;
@@ -80,11 +94,14 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
   sentencepiece::SentencePieceProcessor processor_;
   StringFinder control_;
   int32_t size_ = 0;
+  int32_t anchor_ = -1;
+  std::string anchor_text_;
 };
 
 // The library decodes whole sequences only. A piece's text depends on what is before it in two ways:
-// leading space is dropped while nothing has been written, and bytes join. So ids are decoded anew
-// behind the shortest head that has written something, and byte pieces wait for the end of their run.
+// leading space is dropped while nothing has been written, and bytes join. So byte pieces wait for
+// the end of their run, and once something has been written, ids are decoded behind an anchor: a
+// piece whose known text is then cut off.
 class SentencePieceDecodeStream final : public DecodeStream {
  public:
   SentencePieceDecodeStream(const SentencePieceTokenizer& tokenizer, bool skip_special)
@@ -99,7 +116,7 @@ class SentencePieceDecodeStream final : public DecodeStream {
       *out += *tokenizer_.id_to_token(id);
       return;
     }
-    ids_.push_back(id);
+    waiting_.push_back(id);
     if (!tokenizer_.is_byte(id)) flush(out);
   }
 
@@ -107,22 +124,24 @@ class SentencePieceDecodeStream final : public DecodeStream {
 
  private:
   void flush(std::string* out) {
-    if (ids_.size() == head_size_) return;
-    const std::string text = tokenizer_.decode(ids_);
-    out->append(text, head_text_size_);
-    if (head_text_size_ != 0 || text.empty() || tokenizer_.is_byte(ids_.back())) {
-      if (head_text_size_ != 0) ids_.resize(head_size_);
-      return;
+    if (waiting_.empty()) return;
+    std::string text;
+    if (wrote_ && tokenizer_.anchor() >= 0) {
+      waiting_.insert(waiting_.begin(), tokenizer_.anchor());
+      text = tokenizer_.decode(waiting_).substr(tokenizer_.anchor_text().size());
+    } else {
+      text = tokenizer_.decode(waiting_);
+      if (text.empty()) return;  // leading space, which may matter to what follows
     }
-    head_size_ = ids_.size();
-    head_text_size_ = text.size();
+    wrote_ = true;
+    waiting_.clear();
+    *out += text;
   }
 
   const SentencePieceTokenizer& tokenizer_;
   bool skip_special_;
-  std::vector<int> ids_;        // the head, then what waits
-  size_t head_size_ = 0;        // 0 until something has been written
-  size_t head_text_size_ = 0;
+  bool wrote_ = false;
+  std::vector<int> waiting_;
 };
 
 std::unique_ptr<DecodeStream> SentencePieceTokenizer::decode_stream(bool skip_special) const {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "temper/core/error.h"
+#include "unicode_additions.h"
 
 namespace temper::unicode {
 namespace {
@@ -146,6 +147,9 @@ bool is_numeric(char32_t c) {
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_NO:
       return true;
+    case UTF8PROC_CATEGORY_CN:  // perhaps assigned after the library was made
+      return is_later_addition(c, "N") || (c >= 0x11DE0 && c <= 0x11DE9) ||
+             (c >= 0x16FF4 && c <= 0x16FF6);
     default:
       return false;
   }
@@ -159,6 +163,9 @@ bool is_word(char32_t c) {
     return true;
   }
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  if (category == UTF8PROC_CATEGORY_CN) {
+    return is_later_addition(c, "L") || is_later_addition(c, "M") || is_later_addition(c, "Nd");
+  }
   return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
          category == UTF8PROC_CATEGORY_PC;
 }

@@ -11,4 +11,7 @@ namespace temper {
 [[nodiscard]] std::string class_items_of_category(std::string_view name);
 [[nodiscard]] std::string class_items_of_script(std::string_view name);
 
+/// Whether a code point was assigned after Unicode 14, to this general category ("L", "Nd" ...).
+[[nodiscard]] bool is_later_addition(char32_t c, std::string_view category);
+
 }  // namespace temper
