@@ -34,8 +34,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 }
 
 void AtomicFile::commit() {
-  TEMPER_CHECK(::fsync(fd_) == 0, "cannot fsync ", temporary_.string(), ": ",
-               std::strerror(errno));
+  TEMPER_CHECK(::fsync(fd_) == 0, "cannot fsync ", temporary_.string(), ": ", std::strerror(errno));
   TEMPER_CHECK(::rename(temporary_.c_str(), path_.c_str()) == 0, "cannot rename ",
                temporary_.string(), " to ", path_.string(), ": ", std::strerror(errno));
   ::close(fd_);

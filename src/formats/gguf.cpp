@@ -18,12 +18,24 @@ constexpr uint64_t kMaxNameBytes = 63;
 constexpr uint32_t kMaxDims = 4;
 constexpr int64_t kDefaultAlignment = 32;
 constexpr int64_t kMaxAlignment = 1 << 20;
-constexpr uint64_t kMinKeyBytes = 8 + 4 + 1;          // empty key, type, one byte
-constexpr uint64_t kMinTensorBytes = 8 + 4 + 4 + 8;   // empty name, no dimensions, type, offset
+constexpr uint64_t kMinKeyBytes = 8 + 4 + 1;         // empty key, type, one byte
+constexpr uint64_t kMinTensorBytes = 8 + 4 + 4 + 8;  // empty name, no dimensions, type, offset
 
 /// Value types as the file numbers them.
 enum class ValueType : uint32_t {
-  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64
 };
 
 /// Takes values off the front of the file; every read is checked against what is left.
@@ -56,8 +68,8 @@ class Cursor {
   }
 
   void need(uint64_t n, std::string_view what) const {
-    TEMPER_CHECK(n <= left(), "[gguf] ", source_, ": the file ends inside ", what, " at byte ",
-                 at_, " (", n, " bytes needed, ", left(), " left)");
+    TEMPER_CHECK(n <= left(), "[gguf] ", source_, ": the file ends inside ", what, " at byte ", at_,
+                 " (", n, " bytes needed, ", left(), " left)");
   }
 
  private:
@@ -95,10 +107,15 @@ void with_number(ValueType type, const std::string& source, std::string_view key
 
 uint64_t item_bytes(ValueType type) {
   switch (type) {
-    case ValueType::kU16: case ValueType::kI16: return 2;
-    case ValueType::kU32: case ValueType::kI32: case ValueType::kF32: return 4;
-    case ValueType::kU64: case ValueType::kI64: case ValueType::kF64: case ValueType::kString:
-      return 8;
+    case ValueType::kU16:
+    case ValueType::kI16: return 2;
+    case ValueType::kU32:
+    case ValueType::kI32:
+    case ValueType::kF32: return 4;
+    case ValueType::kU64:
+    case ValueType::kI64:
+    case ValueType::kF64:
+    case ValueType::kString: return 8;
     default: return 1;
   }
 }
@@ -125,8 +142,8 @@ GgufValue read_array(Cursor& in, std::string_view key) {
     for (uint64_t i = 0; i < count; ++i) {
       const Item item = next(in);
       if constexpr (std::is_same_v<Item, uint64_t>) {
-        TEMPER_CHECK(item <= INT64_MAX, "[gguf] ", in.source(), ": key \"", key,
-                     "\" holds ", item, ", above 2^63");
+        TEMPER_CHECK(item <= INT64_MAX, "[gguf] ", in.source(), ": key \"", key, "\" holds ", item,
+                     ", above 2^63");
       }
       items.push_back(static_cast<Stored>(item));
     }
@@ -186,8 +203,8 @@ Info read_info(Cursor& in) {
 }
 
 void read_header(Cursor& in) {
-  TEMPER_CHECK(in.left() >= 4 && in.take<uint32_t>() == std::bit_cast<uint32_t>(
-                                                            std::array{'G', 'G', 'U', 'F'}),
+  TEMPER_CHECK(in.left() >= 4 &&
+                   in.take<uint32_t>() == std::bit_cast<uint32_t>(std::array{'G', 'G', 'U', 'F'}),
                "[gguf] ", in.source(), " is no GGUF file: it does not start with \"", kMagic, "\"");
   const auto version = in.take<uint32_t>();
   TEMPER_CHECK((version & 0xffffu) != 0, "[gguf] ", in.source(),
@@ -222,8 +239,10 @@ GgufFile GgufFile::parse(std::shared_ptr<const void> owner, std::span<const std:
   }
   const auto alignment = static_cast<uint64_t>(
       file.integer("general.alignment", 1, kMaxAlignment).value_or(kDefaultAlignment));
-  TEMPER_CHECK(std::has_single_bit(alignment), "[gguf] ", source, ": general.alignment must be a "
-               "power of two, got ", alignment);
+  TEMPER_CHECK(std::has_single_bit(alignment), "[gguf] ", source,
+               ": general.alignment must be a "
+               "power of two, got ",
+               alignment);
 
   std::vector<Info> infos;
   infos.reserve(n_tensors);

@@ -37,8 +37,8 @@ class ArchKeys {
   }
 
  private:
-  /// The file holds 32-bit floats: 1e-5 comes as 9.99999974e-06. The shortest decimal that gives the
-  /// same float is what the config said before it was converted.
+  /// The file holds 32-bit floats: 1e-5 comes as 9.99999974e-06. The shortest decimal that gives
+  /// the same float is what the config said before it was converted.
   static double shortest(double value) {
     char digits[32];
     const auto end = std::to_chars(digits, digits + sizeof digits, static_cast<float>(value)).ptr;
@@ -74,15 +74,15 @@ std::optional<RopeScaling> scaling_from_factors(const GgufFile& file, const Mode
   const GgufTensor* tensor = find_tensor(file, "rope_freqs.weight");
   if (tensor == nullptr) return std::nullopt;
   const auto half = static_cast<size_t>(c.head_dim / 2);
-  TEMPER_CHECK(tensor->type == GgmlType::kF32 &&
-                   tensor->shape == std::vector<int64_t>{c.head_dim / 2},
-               "[gguf] ", file.source(), ": rope_freqs.weight must hold ", half, " F32 factors");
+  TEMPER_CHECK(
+      tensor->type == GgmlType::kF32 && tensor->shape == std::vector<int64_t>{c.head_dim / 2},
+      "[gguf] ", file.source(), ": rope_freqs.weight must hold ", half, " F32 factors");
   std::vector<float> factors(half);
   ggml_dequantize(tensor->type, tensor->data, factors);
   RopeScaling s{"llama3", 1.0, 1.0, 4.0, 8192};
   for (const float f : factors) {
-    TEMPER_CHECK(std::isfinite(f) && f >= 1, "[gguf] ", file.source(),
-                 ": rope_freqs.weight holds ", f, ", expected factors of at least 1");
+    TEMPER_CHECK(std::isfinite(f) && f >= 1, "[gguf] ", file.source(), ": rope_freqs.weight holds ",
+                 f, ", expected factors of at least 1");
     s.factor = std::max(s.factor, double{f});
   }
   if (s.factor == 1) return std::nullopt;
@@ -103,8 +103,7 @@ void refuse_unsupported(const GgufFile& file, const ArchKeys& keys, const ModelC
   TEMPER_CHECK(keys.integer("expert_count", 0, INT32_MAX).value_or(0) == 0, "[gguf] ",
                file.source(), ": mixtures of experts are not supported");
   const auto rotated = keys.integer("rope.dimension_count", 1, kMaxHeadDim).value_or(c.head_dim);
-  const auto values =
-      keys.integer("attention.value_length", 1, kMaxHeadDim).value_or(c.head_dim);
+  const auto values = keys.integer("attention.value_length", 1, kMaxHeadDim).value_or(c.head_dim);
   TEMPER_CHECK(rotated == c.head_dim && values == c.head_dim, "[gguf] ", file.source(),
                ": rope over ", rotated, " and values of ", values,
                " dimensions are not supported with a head dimension of ", c.head_dim);

@@ -59,9 +59,9 @@ void q8_0(const std::byte* p, float* out) {
   for (size_t j = 0; j < 32; ++j) out[j] = static_cast<float>(signed_byte(p + 2, j)) * d;
 }
 
-/// Scale and minimum of a sub-block: eight pairs of 6 bits in twelve bytes. The first four pairs lie
-/// in the low bits of bytes 0-7; the others take their low bits from bytes 8-11 and their high bits
-/// from the top of bytes 0-7.
+/// Scale and minimum of a sub-block: eight pairs of 6 bits in twelve bytes. The first four pairs
+/// lie in the low bits of bytes 0-7; the others take their low bits from bytes 8-11 and their high
+/// bits from the top of bytes 0-7.
 struct ScaleMin {
   float scale;
   float minimum;
@@ -132,10 +132,10 @@ struct OtherType {
   std::string_view name;
 };
 constexpr std::array<OtherType, 22> kOthers{{
-    {9, "Q8_1"}, {10, "Q2_K"}, {11, "Q3_K"}, {15, "Q8_K"}, {16, "IQ2_XXS"}, {17, "IQ2_XS"},
-    {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"}, {23, "IQ4_XS"},
-    {24, "I8"}, {25, "I16"}, {26, "I32"}, {27, "I64"}, {28, "F64"}, {29, "IQ1_M"},
-    {34, "TQ1_0"}, {35, "TQ2_0"}, {39, "MXFP4"}, {40, "NVFP4"},
+    {9, "Q8_1"},     {10, "Q2_K"},  {11, "Q3_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"},
+    {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"},
+    {24, "I8"},      {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},
+    {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"},  {40, "NVFP4"},
 }};
 
 const Format* find_format(GgmlType type) {

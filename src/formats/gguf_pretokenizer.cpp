@@ -11,8 +11,7 @@ using OrderedJson = nlohmann::ordered_json;
 
 constexpr std::string_view kContractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 constexpr std::string_view kWord = R"([^\r\n\p{L}\p{N}]?\p{L}+)";
-constexpr std::string_view kRest =
-    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kRest = R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 OrderedJson byte_level(bool use_regex) {
   return {{"type", "ByteLevel"},
@@ -44,10 +43,10 @@ Pretokenizer sentencepiece_parts(bool space_prefix) {
   Pretokenizer p;
   p.adds_bos = true;
   OrderedJson replace{{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", space}};
-  OrderedJson decoders = OrderedJson::array(
-      {{{"type", "Replace"}, {"pattern", {{"String", space}}}, {"content", " "}},
-       {{"type", "ByteFallback"}},
-       {{"type", "Fuse"}}});
+  OrderedJson decoders =
+      OrderedJson::array({{{"type", "Replace"}, {"pattern", {{"String", space}}}, {"content", " "}},
+                          {{"type", "ByteFallback"}},
+                          {{"type", "Fuse"}}});
   if (space_prefix) {
     replace = sequence_of("normalizers", {{"type", "Prepend"}, {"prepend", space}}, replace);
     decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
@@ -81,7 +80,8 @@ Pretokenizer gguf_pretokenizer(const GgufFile& file, bool sentencepiece) {
     p.normalizer = R"({"type":"NFC"})";
     p.pre_tokenizer = split_then_bytes(R"(\p{N})").dump();
   } else {
-    fail("[gguf] ", file.source(), ": the pre-tokenizer \"", name, "\" (tokenizer.ggml.pre) is not "
+    fail("[gguf] ", file.source(), ": the pre-tokenizer \"", name,
+         "\" (tokenizer.ggml.pre) is not "
          "supported; supported are smollm, llama-bpe, qwen2, gpt-2 and default");
   }
   return p;

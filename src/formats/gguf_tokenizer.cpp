@@ -39,10 +39,10 @@ Vocabulary read_vocabulary(const GgufFile& file, const ModelConfig& config) {
   if (const auto* scores = file.find<std::vector<double>>("tokenizer.ggml.scores")) {
     v.scores = *scores;
   }
-  TEMPER_CHECK(v.types.size() == v.tokens.size() &&
-                   (v.scores.empty() || v.scores.size() == v.tokens.size()),
-               "[gguf] ", file.source(), ": ", v.tokens.size(), " tokens, ", v.types.size(),
-               " types and ", v.scores.size(), " scores");
+  TEMPER_CHECK(
+      v.types.size() == v.tokens.size() && (v.scores.empty() || v.scores.size() == v.tokens.size()),
+      "[gguf] ", file.source(), ": ", v.tokens.size(), " tokens, ", v.types.size(), " types and ",
+      v.scores.size(), " scores");
   while (!v.types.empty() && v.types.back() == kUnused) {
     v.types.pop_back();
     v.tokens.pop_back();
@@ -75,8 +75,8 @@ std::vector<Merge> merges_from_scores(const Vocabulary& v) {
   for (size_t id = 0; id < v.tokens.size(); ++id) {
     const std::string_view token = v.tokens[id];
     if (!usable(id) || token.size() > kMaxSplitBytes) continue;
-    const auto total = token.size() - static_cast<size_t>(std::count_if(token.begin(), token.end(),
-                                                                        is_tail));
+    const auto total =
+        token.size() - static_cast<size_t>(std::count_if(token.begin(), token.end(), is_tail));
     const size_t first = all.size();
     size_t chars = 0;
     for (size_t i = 1; i < token.size(); ++i) {
@@ -85,8 +85,12 @@ std::vector<Merge> merges_from_scores(const Vocabulary& v) {
       const auto left = v.ids.find(token.substr(0, i)), right = v.ids.find(token.substr(i));
       if (left == v.ids.end() || right == v.ids.end()) continue;
       if (!usable(left->second) || !usable(right->second)) continue;
-      all.push_back({{left->first, right->first}, v.scores[id], chars, total - chars,
-                     left->second, right->second});
+      all.push_back({{left->first, right->first},
+                     v.scores[id],
+                     chars,
+                     total - chars,
+                     left->second,
+                     right->second});
     }
     std::sort(all.begin() + static_cast<std::ptrdiff_t>(first), all.end(),
               [](const Candidate& a, const Candidate& b) {
@@ -142,8 +146,7 @@ std::string model_text(const Vocabulary& v, const std::vector<Merge>& merges,
 OrderedJson added_tokens(const Vocabulary& v, bool sentencepiece) {
   OrderedJson list = OrderedJson::array();
   for (size_t i = 0; i < v.tokens.size(); ++i) {
-    const bool special =
-        v.types[i] == kControl || (sentencepiece && v.types[i] == kUnknown);
+    const bool special = v.types[i] == kControl || (sentencepiece && v.types[i] == kUnknown);
     if (!special && v.types[i] != kUserDefined) continue;
     list.push_back({{"id", i},
                     {"content", v.tokens[i]},
@@ -166,11 +169,11 @@ OrderedJson bos_template(std::string_view token, size_t id) {
   };
   OrderedJson tokens;
   tokens[std::string(token)] = {{"id", token}, {"ids", {id}}, {"tokens", {token}}};
-  return {{"type", "TemplateProcessing"},
-          {"single", OrderedJson::array({special(0), sequence("A", 0)})},
-          {"pair", OrderedJson::array({special(0), sequence("A", 0), special(1),
-                                       sequence("B", 1)})},
-          {"special_tokens", tokens}};
+  return {
+      {"type", "TemplateProcessing"},
+      {"single", OrderedJson::array({special(0), sequence("A", 0)})},
+      {"pair", OrderedJson::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
+      {"special_tokens", tokens}};
 }
 
 std::string tokenizer_config(const GgufFile& file, const Vocabulary& v, const GgufSpecialIds& ids,
@@ -218,19 +221,25 @@ TokenizerFiles gguf_tokenizer(const GgufFile& file, const ModelConfig& config) {
   const bool add_bos = (add_bos_key != nullptr ? *add_bos_key : pre.adds_bos) && ids.bos;
   try {
     TokenizerFiles files;
-    files.tokenizer_config_json =
-        tokenizer_config(file, v, ids, add_bos, config.max_positions);
+    files.tokenizer_config_json = tokenizer_config(file, v, ids, add_bos, config.max_positions);
     files.generation_config_json = generation_config(file, ids);
-    OrderedJson settings{{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr},
-                         {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr},
-                         {"fuse_unk", sentencepiece}, {"byte_fallback", sentencepiece},
+    OrderedJson settings{{"type", "BPE"},
+                         {"dropout", nullptr},
+                         {"unk_token", nullptr},
+                         {"continuing_subword_prefix", nullptr},
+                         {"end_of_word_suffix", nullptr},
+                         {"fuse_unk", sentencepiece},
+                         {"byte_fallback", sentencepiece},
                          {"ignore_merges", pre.ignore_merges}};
     if (sentencepiece && ids.unk) settings["unk_token"] = v.tokens[static_cast<size_t>(*ids.unk)];
-    OrderedJson json{{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr},
+    OrderedJson json{{"version", "1.0"},
+                     {"truncation", nullptr},
+                     {"padding", nullptr},
                      {"added_tokens", added_tokens(v, sentencepiece)},
                      {"normalizer", OrderedJson::parse(pre.normalizer)},
                      {"pre_tokenizer", OrderedJson::parse(pre.pre_tokenizer)},
-                     {"post_processor", nullptr}, {"decoder", OrderedJson::parse(pre.decoder)}};
+                     {"post_processor", nullptr},
+                     {"decoder", OrderedJson::parse(pre.decoder)}};
     if (add_bos) {
       const auto bos = static_cast<size_t>(*ids.bos);
       json["post_processor"] = bos_template(v.tokens[bos], bos);
@@ -238,8 +247,8 @@ TokenizerFiles gguf_tokenizer(const GgufFile& file, const ModelConfig& config) {
     files.tokenizer_json = json.dump();
     files.tokenizer_json.back() = ',';
     files.tokenizer_json += "\"model\":";
-    files.tokenizer_json += model_text(
-        v, sentencepiece ? merges_from_scores(v) : merges_from_file(file, v), settings);
+    files.tokenizer_json +=
+        model_text(v, sentencepiece ? merges_from_scores(v) : merges_from_file(file, v), settings);
     files.tokenizer_json += "}";
     return files;
   } catch (const nlohmann::json::exception&) {

@@ -112,8 +112,7 @@ class GgufWeights : public WeightSource {
     return head * head_dim + (j < half ? 2 * j : 2 * (j - half) + 1);
   }
 
-  void add(const std::string& name, const GgufTensor& tensor, const ModelConfig& c,
-           bool permuted) {
+  void add(const std::string& name, const GgufTensor& tensor, const ModelConfig& c, bool permuted) {
     const SplitName split = split_name(name);
     const auto find = [&](const auto& parts) -> const Part* {
       for (const Part& p : parts) {

@@ -21,7 +21,7 @@ constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 constexpr size_t kMaxIndexBytes = size_t{64} << 20;
 constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
 constexpr size_t kMaxSentencepieceBytes = size_t{64} << 20;
-constexpr size_t kMaxConfigValues = 20'000;   // an ordered object finds keys by walking
+constexpr size_t kMaxConfigValues = 20'000;  // an ordered object finds keys by walking
 constexpr size_t kMaxIndexValues = 2'000'000;
 constexpr size_t kMaxShards = 10'000;
 
@@ -186,8 +186,8 @@ GenerationConfig read_generation(const ModelFolder& folder, const TokenizerFiles
   GenerationConfig generation{config.eos_token_ids, config.bos_token_id, config.pad_token_id};
   if (files.generation_config_json.empty()) return generation;
   const std::string source = folder.source("generation_config.json");
-  const auto document = detail::parse_small_json<OrderedJson>(files.generation_config_json, source,
-                                                              kMaxConfigValues);
+  const auto document =
+      detail::parse_small_json<OrderedJson>(files.generation_config_json, source, kMaxConfigValues);
   const detail::JsonObject json(document, source);
   if (auto ids = json.token_ids("eos_token_id"); !ids.empty()) {
     generation.eos_token_ids = std::move(ids);

@@ -144,7 +144,8 @@ std::string tokenizer_config_text(const ModelSource& meta) {
   const std::string& text = meta.tokenizer.tokenizer_config_json;
   if (meta.chat_template.empty()) return text;
   const std::string source = meta.path + ": tokenizer_config.json";
-  auto json = detail::parse_small_json<OrderedJson>(text.empty() ? "{}" : text, source, kMaxTokenizerValues);
+  auto json = detail::parse_small_json<OrderedJson>(text.empty() ? "{}" : text, source,
+                                                    kMaxTokenizerValues);
   TEMPER_CHECK(json.is_object(), "[write_hf_folder] ", source, ": expected a JSON object");
   if (json.contains("chat_template")) return text;
   json["chat_template"] = meta.chat_template;
@@ -156,8 +157,10 @@ void check_request(std::span<const WriteTensor> tensors, const ModelSource& meta
   const DType d = options.dtype;
   TEMPER_CHECK(d == DType::kF32 || d == DType::kBF16 || d == DType::kF16,
                "[write_hf_folder] expected F32, BF16 or F16, got ", dtype_name(d));
-  TEMPER_CHECK(options.max_shard_bytes > 0, "[write_hf_folder] max_shard_bytes must be positive, "
-               "got ", options.max_shard_bytes);
+  TEMPER_CHECK(options.max_shard_bytes > 0,
+               "[write_hf_folder] max_shard_bytes must be positive, "
+               "got ",
+               options.max_shard_bytes);
   std::set<std::string_view> names;
   for (const WriteTensor& tensor : tensors) {
     TEMPER_CHECK(names.insert(tensor.name).second, "[write_hf_folder] two tensors are called \"",

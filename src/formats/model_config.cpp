@@ -102,9 +102,9 @@ void read_rope(const JsonObject& json, ModelConfig& c) {
   s.low_freq_factor = positive("low_freq_factor");
   s.high_freq_factor = positive("high_freq_factor");
   constexpr std::string_view kOriginal = "original_max_position_embeddings";
-  s.original_max_positions = json.integer(kOriginal, 1, detail::kMaxPositions)
-                                 .value_or(rope.integer(kOriginal, 1, detail::kMaxPositions)
-                                               .value_or(c.max_positions));
+  s.original_max_positions =
+      json.integer(kOriginal, 1, detail::kMaxPositions)
+          .value_or(rope.integer(kOriginal, 1, detail::kMaxPositions).value_or(c.max_positions));
   c.rope_scaling = s;
 }
 
@@ -113,8 +113,8 @@ std::vector<bool> sliding_layers(const JsonObject& json, int64_t layers) {
   std::vector<bool> slides(static_cast<size_t>(layers));
   const OrderedJson* types = json.find("layer_types");
   if (types == nullptr) {
-    const int64_t first = json.integer("max_window_layers", 0, detail::kMaxLayers)
-                              .value_or(kDefaultMaxWindowLayers);
+    const int64_t first =
+        json.integer("max_window_layers", 0, detail::kMaxLayers).value_or(kDefaultMaxWindowLayers);
     for (int64_t i = first; i < layers; ++i) slides[static_cast<size_t>(i)] = true;
     return slides;
   }
@@ -181,9 +181,10 @@ void check_model_config(const ModelConfig& c, std::string_view source) {
   if (c.rope_scaling) {
     const RopeScaling& s = *c.rope_scaling;
     TEMPER_CHECK(s.factor >= 1 && s.low_freq_factor > 0 && s.high_freq_factor > s.low_freq_factor,
-                 source, ": llama3 rope scaling needs factor >= 1 and high_freq_factor > "
-                 "low_freq_factor > 0, got ", s.factor, ", ", s.high_freq_factor, " and ",
-                 s.low_freq_factor);
+                 source,
+                 ": llama3 rope scaling needs factor >= 1 and high_freq_factor > "
+                 "low_freq_factor > 0, got ",
+                 s.factor, ", ", s.high_freq_factor, " and ", s.low_freq_factor);
   }
   const auto id_in_range = [&](std::string_view what, int32_t id) {
     TEMPER_CHECK(id >= 0 && id < c.vocab_size, source, ": ", what, " ", id,

@@ -22,8 +22,8 @@ OrderedJson or_null(const std::optional<T>& value) {
   return value ? OrderedJson(*value) : OrderedJson(nullptr);
 }
 
-/// Version 5 reads rope_parameters and version 4 rope_theta with rope_scaling: both are written, and
-/// they agree.
+/// Version 5 reads rope_parameters and version 4 rope_theta with rope_scaling: both are written,
+/// and they agree.
 void write_rope(const ModelConfig& c, OrderedJson& json) {
   OrderedJson parameters{{"rope_theta", c.rope_theta}, {"rope_type", "default"}};
   OrderedJson scaling = nullptr;

@@ -1,3 +1,5 @@
+#include "temper/formats/model_source.h"
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -5,7 +7,6 @@
 #include "temper/core/file.h"
 #include "temper/formats/gguf.h"
 #include "temper/formats/hf_folder.h"
-#include "temper/formats/model_source.h"
 
 namespace temper {
 namespace {
@@ -33,8 +34,8 @@ fs::path cache_root() {
 /// "name" or "org/name" of letters, digits, '-', '_' and '.', as the hub has them.
 bool is_hub_id(std::string_view id) {
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '_' || c == '.' || c == '/';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.' || c == '/';
   };
   return !id.empty() && id.size() <= kMaxIdBytes && std::all_of(id.begin(), id.end(), allowed) &&
          std::count(id.begin(), id.end(), '/') <= 1 && id.front() != '/' && id.back() != '/' &&
@@ -56,10 +57,13 @@ fs::path find_in_hub_cache(std::string_view id) {
     while (!commit.empty() && (commit.back() == '\n' || commit.back() == '\r')) commit.pop_back();
   }
   const fs::path snapshot = plain_child(repo / "snapshots", commit);
-  TEMPER_CHECK(fs::is_regular_file(snapshot / "config.json"), "[open_model] \"", id,
-               "\" is no file or folder here, and the local hub cache does not have it: looked for ",
-               (snapshot / "config.json").string(), ". Temper does not use the network; run "
-               "`hf download ", id, "` first, or give the path of a folder or of a GGUF file");
+  TEMPER_CHECK(
+      fs::is_regular_file(snapshot / "config.json"), "[open_model] \"", id,
+      "\" is no file or folder here, and the local hub cache does not have it: looked for ",
+      (snapshot / "config.json").string(),
+      ". Temper does not use the network; run "
+      "`hf download ",
+      id, "` first, or give the path of a folder or of a GGUF file");
   return snapshot;
 }
 

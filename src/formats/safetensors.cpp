@@ -40,8 +40,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool number_unsigned(number_unsigned_t value) override {
     if (!in_array_) return unexpected("a number");
     auto& list = field_ == "shape" ? entry_->shape : entry_->offsets;
-    TEMPER_CHECK(list.size() < kMaxDims, "[safetensors] ", source_, ": ", where(), " has more than ",
-                 kMaxDims, " numbers");
+    TEMPER_CHECK(list.size() < kMaxDims, "[safetensors] ", source_, ": ", where(),
+                 " has more than ", kMaxDims, " numbers");
     list.push_back(value);
     return true;
   }
@@ -76,9 +76,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool end_object() override {
     if (depth_ == 2 && name_ != kMetadata) {
-      TEMPER_CHECK(entry_->has_dtype && entry_->has_shape && entry_->has_offsets,
-                   "[safetensors] ", source_, ": tensor \"", name_,
-                   "\" lacks dtype, shape or data_offsets");
+      TEMPER_CHECK(entry_->has_dtype && entry_->has_shape && entry_->has_offsets, "[safetensors] ",
+                   source_, ": tensor \"", name_, "\" lacks dtype, shape or data_offsets");
     }
     --depth_;
     field_.clear();

@@ -15,10 +15,10 @@ namespace {
 /// Order of the reference writer: wide types first, so that every tensor is aligned to its own
 /// element; the same order gives the same bytes for the same tensors.
 int file_rank(DType dtype) {
-  static constexpr std::array kOrder{
-      DType::kU64,  DType::kI64,  DType::kF64,    DType::kF32,    DType::kU32,
-      DType::kI32,  DType::kBF16, DType::kF16,    DType::kU16,    DType::kI16,
-      DType::kF8E4M3, DType::kF8E5M2, DType::kI8, DType::kU8, DType::kBool};
+  static constexpr std::array kOrder{DType::kU64, DType::kI64, DType::kF64,    DType::kF32,
+                                     DType::kU32, DType::kI32, DType::kBF16,   DType::kF16,
+                                     DType::kU16, DType::kI16, DType::kF8E4M3, DType::kF8E5M2,
+                                     DType::kI8,  DType::kU8,  DType::kBool};
   const auto* at = std::find(kOrder.begin(), kOrder.end(), dtype);
   return static_cast<int>(at - kOrder.begin());
 }
@@ -99,7 +99,8 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
   for (const NamedTensor& tensor : tensors) {
     specs.push_back({tensor.name, tensor.dtype, tensor.shape});
   }
-  write_safetensors_streamed(path, specs, [&](size_t i) { return tensors[i].data; }, metadata);
+  write_safetensors_streamed(
+      path, specs, [&](size_t i) { return tensors[i].data; }, metadata);
 }
 
 }  // namespace temper

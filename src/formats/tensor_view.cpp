@@ -59,9 +59,8 @@ void copy_to_float(const TensorView& tensor, std::span<float> out) {
 void copy_from_float(std::span<const float> values, DType dtype, std::span<std::byte> out) {
   TEMPER_CHECK(dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16,
                "[copy_from_float] expected F32, F16 or BF16, got ", dtype_name(dtype));
-  TEMPER_CHECK(out.size() == values.size() * dtype_size(dtype), "[copy_from_float] ",
-               values.size(), " values of ", dtype_name(dtype), " do not fill ", out.size(),
-               " bytes");
+  TEMPER_CHECK(out.size() == values.size() * dtype_size(dtype), "[copy_from_float] ", values.size(),
+               " values of ", dtype_name(dtype), " do not fill ", out.size(), " bytes");
   if (values.empty()) return;
   switch (dtype) {
     case DType::kF16: return narrow<uint16_t>(values, out, float_to_half);

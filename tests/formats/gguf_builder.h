@@ -17,9 +17,7 @@ class GgufBuilder {
     std::memcpy(bytes.data(), &value, sizeof value);
     return bytes;
   }
-  static std::string text(std::string_view s) {
-    return raw(uint64_t{s.size()}) + std::string(s);
-  }
+  static std::string text(std::string_view s) { return raw(uint64_t{s.size()}) + std::string(s); }
 
   GgufBuilder& key(std::string_view name, uint32_t type, const std::string& value) {
     keys_ += text(name) + raw(type) + value;
@@ -80,11 +78,14 @@ class GgufBuilder {
 /// Keys and tensors of a llama of one layer: hidden 8, 2 heads of 4, 1 key-value head, 4 tokens.
 inline GgufBuilder small_llama() {
   GgufBuilder b;
-  b.str("general.architecture", "llama").u32("llama.block_count", 1).u32("llama.context_length", 16);
+  b.str("general.architecture", "llama")
+      .u32("llama.block_count", 1)
+      .u32("llama.context_length", 16);
   b.u32("llama.embedding_length", 8).u32("llama.feed_forward_length", 8);
   b.u32("llama.attention.head_count", 2).u32("llama.attention.head_count_kv", 1);
   b.str("tokenizer.ggml.model", "gpt2");
-  b.strings("tokenizer.ggml.tokens", {"<e>", "a", "b", "ab"}).strings("tokenizer.ggml.merges", {"a b"});
+  b.strings("tokenizer.ggml.tokens", {"<e>", "a", "b", "ab"})
+      .strings("tokenizer.ggml.merges", {"a b"});
   b.numbers<int32_t>("tokenizer.ggml.token_type", 5, {3, 1, 1, 1});
   b.u32("tokenizer.ggml.eos_token_id", 0);
   b.filled("token_embd.weight", {8, 4}, 1.0f).filled("output_norm.weight", {8}, 2.0f);

@@ -152,8 +152,10 @@ TEST(GgufModel, RefusesWhatItDoesNotRun) {
   EXPECT_ERROR(open(small_llama().filled("blk.0.attn_sinks.weight", {2}, 0.0f)), "has no place");
   EXPECT_ERROR(open(small_llama().filled("blk.1.attn_v.weight", {8, 4}, 0.0f)), "has no place");
   EXPECT_ERROR(open(small_llama().filled("blk.-1.attn_v.weight", {8, 4}, 0.0f)), "has no place");
-  EXPECT_ERROR(open(small_llama().filled("blk.00.attn_v.weight", {8, 4}, 0.0f)
-                        .filled("blk.0.attn_v.weight", {8, 4}, 0.0f)), "two tensors stand for");
+  EXPECT_ERROR(open(small_llama()
+                        .filled("blk.00.attn_v.weight", {8, 4}, 0.0f)
+                        .filled("blk.0.attn_v.weight", {8, 4}, 0.0f)),
+               "two tensors stand for");
   EXPECT_ERROR(open(small_llama().filled("blk.0.attn_q.weight", {8, 6}, 0.0f)), "has 6 rows");
   EXPECT_ERROR(open(small_llama().u32("tokenizer.ggml.bos_token_id", 4)), "lies outside");
   EXPECT_ERROR(open(small_llama().numbers<float>("tokenizer.ggml.scores", 6, {1.0f})), "1 scores");
@@ -186,7 +188,8 @@ TEST(GgufModel, SlidingWindowMakesItMistral) {
 }
 
 TEST(GgufModel, EndOfTurnJoinsTheEnds) {
-  const ModelSource m = open(small_llama().u32("tokenizer.ggml.eot_token_id", 2)
+  const ModelSource m = open(small_llama()
+                                 .u32("tokenizer.ggml.eot_token_id", 2)
                                  .u32("tokenizer.ggml.eom_token_id", 0)
                                  .u32("tokenizer.ggml.padding_token_id", UINT32_MAX));
   EXPECT_EQ(m.config.eos_token_ids, (std::vector<int32_t>{0, 2}));

@@ -183,7 +183,8 @@ TEST(GgufFile, ObeysAndChecksTheAlignment) {
 
 TEST(GgufFile, EveryPrefixIsRefused) {
   const std::string small = small_llama().bytes();
-  for (size_t n = 0; n < small.size(); ++n) EXPECT_THROW((void)parse(small.substr(0, n)), Error) << n;
+  for (size_t n = 0; n < small.size(); ++n)
+    EXPECT_THROW((void)parse(small.substr(0, n)), Error) << n;
   // The last tensor of this one ends with the file, so that no prefix is whole.
   const std::string golden = read_text(kGolden / "tiny_llama.gguf");
   for (size_t n = 0; n < golden.size(); n += 7) {

@@ -344,11 +344,13 @@ std::vector<WriteTensor> all_weights(const ModelSource& model) {
   return result;
 }
 
-// Writes the default model for tests/golden/make_formats.py to load with transformers.
-TEST(WriteHfFolder, ExportsTheDefaultModelOnDemand) {
+// Writes a model for tests/golden/make_formats.py to load with transformers.
+TEST(WriteHfFolder, ExportsAModelOnDemand) {
   const char* target = std::getenv("TEMPER_EXPORT_FOLDER");
-  if (target == nullptr) GTEST_SKIP() << "set TEMPER_EXPORT_FOLDER to write the default model";
-  const ModelSource model = open_model(kEmbedded.string());
+  if (target == nullptr)
+    GTEST_SKIP() << "set TEMPER_EXPORT_FOLDER to write the default model there";
+  const char* spec = std::getenv("TEMPER_EXPORT_MODEL");
+  const ModelSource model = open_model(spec != nullptr ? spec : kEmbedded.string());
   write_hf_folder(target, model, all_weights(model), {DType::kF32, 200'000'000});
   EXPECT_EQ(open_model(target).weights->names(), model.weights->names());
 }

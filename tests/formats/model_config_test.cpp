@@ -67,9 +67,9 @@ TEST(ModelConfig, Llama32InBothSpellings) {
   expect_llama32(parse(llama32_v4()));
   Json v5 = without(without(without(llama32_v4(), "rope_theta"), "rope_scaling"), "torch_dtype");
   v5["dtype"] = "bfloat16";
-  v5["rope_parameters"] = {{"rope_type", "llama3"},      {"rope_theta", 500000.0},
-                           {"factor", 32.0},             {"low_freq_factor", 1.0},
-                           {"high_freq_factor", 4.0},    {"original_max_position_embeddings", 8192}};
+  v5["rope_parameters"] = {{"rope_type", "llama3"},   {"rope_theta", 500000.0},
+                           {"factor", 32.0},          {"low_freq_factor", 1.0},
+                           {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 8192}};
   v5["pad_token_id"] = nullptr;
   expect_llama32(parse(v5));
   // Very old files say "type"; the length may be left to max_position_embeddings.
@@ -175,8 +175,7 @@ TEST(ModelConfig, LlamasDefaults) {
   EXPECT_EQ(c.rope_theta, 1e4);
   EXPECT_FALSE(c.tied);
   EXPECT_FALSE(c.rope_scaling.has_value());
-  const ModelConfig biased =
-      parse(with(with(json, "attention_bias", true), "mlp_bias", true));
+  const ModelConfig biased = parse(with(with(json, "attention_bias", true), "mlp_bias", true));
   EXPECT_TRUE(biased.qkv_bias && biased.o_bias && biased.mlp_bias);
   EXPECT_FALSE(parse(with(json, "pad_token_id", -1)).pad_token_id.has_value());
 }
@@ -225,9 +224,9 @@ TEST(ModelConfig, ChecksTypesAndRanges) {
 // Invariant: what is written reads back as the same config, in either version's keys alone.
 TEST(ModelConfig, WrittenConfigsReadBackInBothSpellings) {
   Json sliding = with(with(qwen25(), "use_sliding_window", true), "max_window_layers", 20);
-  for (const Json& original : {llama32_v4(), mistral(), qwen25(), qwen3(), sliding,
-                               with(mistral(), "sliding_window", nullptr),
-                               with(qwen3(), "attention_bias", true)}) {
+  for (const Json& original :
+       {llama32_v4(), mistral(), qwen25(), qwen3(), sliding,
+        with(mistral(), "sliding_window", nullptr), with(qwen3(), "attention_bias", true)}) {
     const ModelConfig c = parse(original);
     const Json whole = model_config_json(c, &original);
     const Json v4 = without(whole, "rope_parameters");

@@ -106,7 +106,8 @@ TEST(Safetensors, NamesTheNearestTensorWhenOneIsMissing) {
 
 TEST(Safetensors, UnknownDtypeOfAnUnusedTensorLoads) {
   const auto file = parse(R"({"a":{"dtype":"F4","shape":[4],"data_offsets":[0,2]},)"
-                          R"("b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})", 3);
+                          R"("b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+                          3);
   EXPECT_EQ(file.at("a").dtype, DType::kUnknown);
   EXPECT_EQ(file.at("a").data.size(), 2u);
   std::vector<float> out(4);
@@ -146,7 +147,8 @@ TEST(Safetensors, RefusesHeadersThatAreNotTheGrammar) {
 
 TEST(Safetensors, RefusesDuplicates) {
   EXPECT_ERROR(parse(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},)"
-                     R"("a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0),
+                     R"("a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+                     0),
                "duplicate tensor name \"a\"");
   EXPECT_ERROR(parse(R"({"a":{"dtype":"U8","dtype":"U8"}})", 0), "two keys \"dtype\"");
   EXPECT_ERROR(parse(R"({"__metadata__":{},"__metadata__":{}})", 0), "duplicate __metadata__");
@@ -241,7 +243,7 @@ TEST(TensorView, HalfRoundTripsEveryBitPattern) {
 
 // Hand-worked: ties go to the even neighbour, at the subnormal edge and at the top as well.
 TEST(TensorView, RoundsToHalfAndBfloat16) {
-  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f), 0x3c00);            // halfway, down to even
+  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f), 0x3c00);             // halfway, down to even
   EXPECT_EQ(float_to_half(1.0f + 0x1p-10f + 0x1p-11f), 0x3c02);  // halfway, up to even
   EXPECT_EQ(float_to_half(65519.0f), 0x7bff);
   EXPECT_EQ(float_to_half(65520.0f), 0x7c00);

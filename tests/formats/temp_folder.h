@@ -37,8 +37,8 @@ class TempFolder {
 
 inline void write_text(const std::filesystem::path& path, std::string_view text) {
   std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary).write(text.data(),
-                                              static_cast<std::streamsize>(text.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(text.data(), static_cast<std::streamsize>(text.size()));
 }
 
 inline std::string read_text(const std::filesystem::path& path) {
@@ -47,14 +47,14 @@ inline std::string read_text(const std::filesystem::path& path) {
 }
 
 /// Expects that `action` throws an Error whose text holds `part`.
-#define EXPECT_ERROR(action, part)                                                       \
-  do {                                                                                   \
-    try {                                                                                \
-      (void)(action);                                                                    \
-      ADD_FAILURE() << "no Error was thrown; expected one with: " << (part);             \
-    } catch (const ::temper::Error& error) {                                             \
+#define EXPECT_ERROR(action, part)                                                        \
+  do {                                                                                    \
+    try {                                                                                 \
+      (void)(action);                                                                     \
+      ADD_FAILURE() << "no Error was thrown; expected one with: " << (part);              \
+    } catch (const ::temper::Error& error) {                                              \
       EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what(); \
-    }                                                                                    \
+    }                                                                                     \
   } while (false)
 
 }  // namespace temper

@@ -8,6 +8,11 @@ Run by hand, with safetensors, torch, numpy, gguf, tokenizers and transformers i
                                                           (formats_test with TEMPER_EXPORT_FOLDER=DIR)
                                                           and compares it with what transformers
                                                           makes of the same GGUF file
+    python tests/golden/make_formats.py train GGUF        trains a small sentencepiece model on this
+                                                          file's text and writes it as GGUF and as
+                                                          GGUF.model; export it as above with
+                                                          TEMPER_EXPORT_MODEL=GGUF, then
+    python tests/golden/make_formats.py pieces DIR MODEL  compares the ids of the two
 """
 
 import json
@@ -282,11 +287,60 @@ def check_folder(folder, gguf_file):
     print(tokenizer.decode(out[0]))
 
 
+def train_sentencepiece(path):
+    import gguf
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        input=__file__, model_prefix=path, model_type="bpe", vocab_size=700, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+        allow_whitespace_only_pieces=True, minloglevel=2)
+    model = sentencepiece.SentencePieceProcessor(model_file=path + ".model")
+    ids = range(model.get_piece_size())
+    types = [2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 1
+             for i in ids]
+    writer = gguf.GGUFWriter(path, "llama")
+    add_sizes(writer, len(ids))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([model.id_to_piece(i) for i in ids])
+    writer.add_token_scores([model.get_score(i) for i in ids])
+    writer.add_token_types(types)
+    writer.add_bos_token_id(model.bos_id())
+    writer.add_eos_token_id(model.eos_id())
+    writer.add_unk_token_id(model.unk_id())
+    writer.add_tensor("token_embd.weight", np.zeros((len(ids), 32), dtype=np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def check_pieces(folder, model_file):
+    import sentencepiece
+    from tokenizers import Tokenizer
+
+    ours = Tokenizer.from_file(str(pathlib.Path(folder) / "tokenizer.json"))
+    model = sentencepiece.SentencePieceProcessor(model_file=model_file)
+    texts = [*TEXTS, *pathlib.Path(__file__).read_text().split("\n\n")]
+    # sentencepiece never takes special tokens out of text; tokenizers always does
+    texts = [t for t in texts if t and not any(s in t for s in ["<unk>", "<s>", "</s>"])]
+    for text in texts:
+        a, b = ours.encode(text, add_special_tokens=False).ids, model.encode(text)
+        assert a == b, (text, a, b)
+        assert ours.decode(a) == text, (text, ours.decode(a))
+        assert ours.encode(text).ids[0] == model.bos_id()
+    print("token ids agree on", len(texts), "texts")
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1] == "check":
         check(sys.argv[2])
     elif len(sys.argv) == 4 and sys.argv[1] == "folder":
         check_folder(sys.argv[2], sys.argv[3])
+    elif len(sys.argv) == 3 and sys.argv[1] == "train":
+        train_sentencepiece(sys.argv[2])
+    elif len(sys.argv) == 4 and sys.argv[1] == "pieces":
+        check_pieces(sys.argv[2], sys.argv[3])
     else:
         OUT.mkdir(exist_ok=True)
         safetensors_file()

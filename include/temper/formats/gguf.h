@@ -18,8 +18,17 @@ namespace temper {
 
 /// Storage types of GGUF tensors that Temper reads; the numbers are the file's.
 enum class GgmlType : uint32_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8,
-  kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kBF16 = 30,
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kBF16 = 30,
 };
 
 /// "Q4_1" and so on, also for types that Temper does not read; the number for unheard-of ones.
@@ -39,9 +48,9 @@ struct GgmlBlock {
 void ggml_dequantize(GgmlType type, std::span<const std::byte> blocks, std::span<float> out);
 
 /// A key's value. Integers are widened; strings point into the file.
-using GgufValue = std::variant<bool, int64_t, uint64_t, double, std::string_view,
-                               std::vector<int64_t>, std::vector<double>,
-                               std::vector<std::string_view>>;
+using GgufValue =
+    std::variant<bool, int64_t, uint64_t, double, std::string_view, std::vector<int64_t>,
+                 std::vector<double>, std::vector<std::string_view>>;
 
 /// A tensor of a GGUF file; `shape` is in Torch order (slowest first), rows are whole blocks.
 struct GgufTensor {
@@ -50,8 +59,8 @@ struct GgufTensor {
   std::span<const std::byte> data;
 };
 
-/// A GGUF file of version 2 or 3, little-endian. All counts, lengths and offsets are checked against
-/// the file's size when it is opened; views live as long as `owner()`.
+/// A GGUF file of version 2 or 3, little-endian. All counts, lengths and offsets are checked
+/// against the file's size when it is opened; views live as long as `owner()`.
 class GgufFile {
  public:
   /// Maps the file read-only. @throws Error naming the file and the rule that it breaks.

@@ -13,8 +13,8 @@
 
 namespace temper {
 
-/// A model's weights under their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and in
-/// their layout (Linear weights [out, in], row-major, rotate-half rope), whatever the file was.
+/// A model's weights under their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and
+/// in their layout (Linear weights [out, in], row-major, rotate-half rope), whatever the file was.
 /// Reads are const and safe from several threads.
 class WeightSource {
  public:
@@ -34,8 +34,8 @@ struct GenerationConfig {
   std::optional<int32_t> pad_token_id;
 };
 
-/// Whole contents of the files beside the weights; an empty string means that there is no such file.
-/// For a GGUF model they are composed from its vocabulary.
+/// Whole contents of the files beside the weights; an empty string means that there is no such
+/// file. For a GGUF model they are composed from its vocabulary.
 struct TokenizerFiles {
   std::string tokenizer_json;
   std::string sentencepiece_model;  ///< tokenizer.model, bytes.

@@ -11,13 +11,13 @@
 
 namespace temper {
 
-/// A tensor that lies in a file's bytes: row-major, contiguous, little-endian. The data may start at
-/// any byte address: read it by `copy_to_float` or `memcpy`, never through a cast pointer.
+/// A tensor that lies in a file's bytes: row-major, contiguous, little-endian. The data may start
+/// at any byte address: read it by `copy_to_float` or `memcpy`, never through a cast pointer.
 struct TensorView {
   DType dtype = DType::kUnknown;
-  std::vector<int64_t> shape;           ///< Sizes >= 0; empty for a scalar.
-  std::span<const std::byte> data;      ///< numel * dtype_size bytes (any length for `kUnknown`).
-  std::shared_ptr<const void> owner;    ///< Keeps `data` alive (the mapping).
+  std::vector<int64_t> shape;         ///< Sizes >= 0; empty for a scalar.
+  std::span<const std::byte> data;    ///< numel * dtype_size bytes (any length for `kUnknown`).
+  std::shared_ptr<const void> owner;  ///< Keeps `data` alive (the mapping).
 
   /// Product of the shape; 1 for a scalar. Readers have checked that it fits in 63 bits.
   [[nodiscard]] int64_t numel() const;
