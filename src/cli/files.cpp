@@ -1,0 +1,151 @@
+// tokenize, template, convert, inspect and report: what stands in files.
+#include <CLI/App.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "temper/core/error.h"
+#include "temper/nn/models.h"
+#include "temper/trainer/report.h"
+#include "temper/trainer/run_folder.h"
+
+namespace temper::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct FileOptions {
+  std::string model;
+  std::string file;
+  std::string output;
+  std::string format = "hf";
+  std::string dtype = "float32";
+};
+
+/// Calls `body` with each line's value of `key`. @throws Error naming file and line.
+void for_each_row(const std::string& path, const char* key, const std::function<void(const Json&)>& body) {
+  size_t number = 0;
+  for (const std::string& line : read_lines(path)) {
+    ++number;
+    if (line.empty()) continue;
+    const Json row = Json::parse(line, nullptr, false);
+    TEMPER_CHECK(row.is_object(), path, ":", number, ": expected a JSON object");
+    TEMPER_CHECK(row.contains(key), path, ":", number, ": the key \"", key, "\" is missing");
+    try {
+      body(row[key]);
+    } catch (const Error& e) {
+      fail(path, ":", number, ": ", e.what());
+    }
+  }
+}
+
+int tokenize(const FileOptions& o) {
+  const ModelText text(open_model(o.model));
+  for_each_row(o.file, "text", [&](const Json& value) {
+    TEMPER_CHECK(value.is_string(), "\"text\" must be a string");
+    print_line(Json{{"ids", text.tokenizer().encode(value.get<std::string>())}}.dump());
+  });
+  return kOk;
+}
+
+int render(const FileOptions& o) {
+  const ModelText text(open_model(o.model));
+  for_each_row(o.file, "messages", [&](const Json& value) {
+    print_line(Json{{"text", text.render(value)}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+  });
+  return kOk;
+}
+
+int convert(const FileOptions& o) {
+  const PolicyModel model = PolicyModel::load(o.model, WeightDType::kFloat32, Trainable::kNo);
+  const DType dtype = o.dtype == "bfloat16" ? DType::kBF16 : o.dtype == "float16" ? DType::kF16 : DType::kF32;
+  model.save(o.output, dtype);
+  std::fprintf(stderr, "wrote %s\n", o.output.c_str());
+  return kOk;
+}
+
+Json describe_model(const std::string& spec) {
+  const ModelSource source = open_model(spec);
+  const ModelConfig& c = source.config;
+  int64_t parameters = 0;
+  for (const auto& name : source.weights->names()) {
+    int64_t n = 1;
+    for (const int64_t d : source.weights->shape(name)) n *= d;
+    parameters += n;
+  }
+  const ModelText text(source);
+  return {{"path", source.path}, {"family", c.family}, {"parameters", parameters},
+          {"tensors", source.weights->names().size()}, {"layers", c.layers},
+          {"hidden_size", c.hidden_size}, {"intermediate_size", c.intermediate_size},
+          {"heads", c.heads}, {"kv_heads", c.kv_heads}, {"head_dim", c.head_dim},
+          {"vocab_size", c.vocab_size}, {"tokenizer_size", text.tokenizer().vocab_size()},
+          {"max_positions", c.max_positions}, {"tied", c.tied}, {"eos_token_ids", text.eos_ids()},
+          {"chat_template", text.has_template()}};
+}
+
+Json describe_run(const std::string& folder) {
+  Json checkpoints = Json::array();
+  for (const Checkpoint& c : list_checkpoints(folder)) {
+    const auto damage = checkpoint_damage(c.folder, VerifyLevel::kHashes);
+    checkpoints.push_back({{"step", c.step}, {"complete", !damage}, {"damage", damage.value_or("")}});
+  }
+  return {{"run", folder}, {"checkpoints", checkpoints}};
+}
+
+int inspect(const FileOptions& o) {
+  print_line((holds_a_run(o.model) ? describe_run(o.model) : describe_model(o.model)).dump(2));
+  return kOk;
+}
+
+std::shared_ptr<FileOptions> with_model(CLI::App* cmd) {
+  auto o = std::make_shared<FileOptions>();
+  cmd->add_option("--model", o->model, "GGUF file, Hugging Face folder or hub id")->required();
+  return o;
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand("tokenize", "Token ids of each text of a JSON Lines file, no special tokens added");
+  const auto o = with_model(cmd);
+  cmd->add_option("--file", o->file, "Lines of {\"text\": ...}")->required();
+  cmd->callback([o, &code] { code = tokenize(*o); });
+}
+
+void add_template(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand("template", "Text of each conversation of a JSON Lines file, generation prompt added");
+  const auto o = with_model(cmd);
+  cmd->add_option("--file", o->file, "Lines of {\"messages\": [{\"role\", \"content\"}]}")->required();
+  cmd->callback([o, &code] { code = render(*o); });
+}
+
+void add_convert(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand("convert", "Write a model as a folder that transformers loads");
+  const auto o = with_model(cmd);
+  cmd->add_option("--output", o->output, "Folder to write")->required();
+  cmd->add_option("--format", o->format, "Only hf so far")->check(CLI::IsMember({"hf"}))->capture_default_str();
+  cmd->add_option("--dtype", o->dtype, "Of the weights")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))->capture_default_str();
+  cmd->callback([o, &code] { code = convert(*o); });
+}
+
+void add_inspect(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand("inspect", "What a model or a run folder holds, as JSON");
+  auto o = std::make_shared<FileOptions>();
+  cmd->add_option("path", o->model, "Model or run folder")->required();
+  cmd->callback([o, &code] { code = inspect(*o); });
+}
+
+void add_report(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand("report", "Write report.html of a run folder anew");
+  auto o = std::make_shared<FileOptions>();
+  cmd->add_option("run", o->output, "Run folder")->required();
+  cmd->callback([o, &code] {
+    write_report(o->output);
+    std::fprintf(stderr, "wrote %s/report.html\n", o->output.c_str());
+    code = kOk;
+  });
+}
+
+}  // namespace temper::cli

@@ -1,0 +1,158 @@
+// generate, chat and logprobs: what a model says, and how likely it finds a text.
+#include <CLI/App.hpp>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "temper/core/error.h"
+#include "temper/nn/scoring.h"
+#include "temper/rollout/engine.h"
+#include "temper/text/stream_decoder.h"
+
+namespace temper::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct SampleOptions {
+  std::string model;
+  std::string prompt;
+  std::string ids;
+  std::string weights = "float32";
+  bool chat = false;
+  bool json = false;
+  int64_t seed = 42;
+  RolloutConfig rollout;
+};
+
+PolicyModel load(const SampleOptions& o) {
+  return PolicyModel::load(o.model,
+                           o.weights == "bfloat16" ? WeightDType::kBfloat16 : WeightDType::kFloat32,
+                           Trainable::kNo);
+}
+
+void add_model_options(CLI::App* cmd, SampleOptions& o) {
+  cmd->add_option("--model", o.model, "GGUF file, Hugging Face folder or hub id")->required();
+  cmd->add_option("--weights", o.weights, "What products read")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
+}
+
+void add_sampling_options(CLI::App* cmd, SampleOptions& o) {
+  RolloutConfig& r = o.rollout;
+  r.max_new_tokens = 128;
+  cmd->add_option("--temperature", r.temperature, "0 is greedy")->capture_default_str();
+  cmd->add_option("--top-k", r.top_k, "Keep the k most likely tokens; 0: all")->capture_default_str();
+  cmd->add_option("--top-p", r.top_p, "Keep the smallest set with this mass")->capture_default_str();
+  cmd->add_option("--min-p", r.min_p, "Drop tokens below this share of the likeliest")->capture_default_str();
+  cmd->add_option("--repetition-penalty", r.repetition_penalty, "Above 1: less repetition")->capture_default_str();
+  cmd->add_option("--max-new-tokens", r.max_new_tokens, "Longest completion")->capture_default_str();
+  cmd->add_option("--stop", r.stop, "Text that ends the completion; may be given many times");
+  cmd->add_option("--seed", o.seed, "Same seed, same text")->capture_default_str();
+}
+
+Sample sample_one(PolicyModel& model, const SampleOptions& o, std::vector<int32_t> prompt, bool stream) {
+  RolloutEngine engine(model.lm(), model.text(), o.rollout);
+  StreamDecoder decoder(model.text().tokenizer());
+  const auto show = [&](int64_t, const Sample& s) {
+    std::fputs(decoder.push(s.ids.back()).c_str(), stdout);
+    std::fflush(stdout);
+  };
+  const RolloutRequest request{{std::move(prompt)}, 1, static_cast<uint64_t>(o.seed), 0};
+  auto samples = engine.generate(request, stream ? RolloutEngine::OnToken(show) : nullptr);
+  if (stream) std::puts(decoder.finish().c_str());
+  return std::move(samples.front());
+}
+
+std::vector<int32_t> input_ids(const SampleOptions& o, const ModelText& text, const std::string& plain) {
+  TEMPER_CHECK(o.ids.empty() != plain.empty(), "give either a text or --ids, and not an empty one");
+  if (!o.ids.empty()) return parse_ids(o.ids);
+  if (o.chat) return text.encode_rendered(text.render_user(plain));
+  return text.tokenizer().encode(plain, {.add_special_tokens = true, .allow_special = false});
+}
+
+int generate(const SampleOptions& o) {
+  PolicyModel model = load(o);
+  const Sample s = sample_one(model, o, input_ids(o, model.text(), o.prompt), !o.json);
+  if (o.json) {
+    print_line(Json{{"ids", s.ids}, {"text", s.text}, {"logprobs", s.logprobs}}.dump());
+  }
+  return kOk;
+}
+
+int chat(const SampleOptions& o) {
+  PolicyModel model = load(o);
+  Json messages = Json::array();
+  std::fprintf(stderr, "An empty line or end of input ends the conversation.\n");
+  for (std::string line; std::fputs("> ", stderr), std::getline(std::cin, line) && !line.empty();) {
+    messages.push_back({{"role", "user"}, {"content", line}});
+    auto prompt = model.text().encode_rendered(model.text().render(messages));
+    const Sample s = sample_one(model, o, std::move(prompt), true);
+    messages.push_back({{"role", "assistant"}, {"content", s.text}});
+  }
+  return kOk;
+}
+
+int logprobs(const SampleOptions& o) {
+  PolicyModel model = load(o);
+  const std::vector<int32_t> ids = input_ids(o, model.text(), o.prompt);
+  TokenBatch batch{ids, {}, {{-1, 0, static_cast<int32_t>(ids.size()), -1}}};
+  ScoreRequest request;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    batch.positions.push_back(static_cast<int32_t>(i));
+    request.rows.push_back(static_cast<int32_t>(i));
+    // The last position has no next token: its log-prob is dropped, its entropy is wanted.
+    request.targets.push_back(i + 1 < ids.size() ? ids[i + 1] : 0);
+  }
+  const TokenScores s = score(model.lm(), batch, request, o.rollout.temperature);
+  const float* lp = s.logprobs.data_ptr<float>();
+  const float* h = s.entropy.data_ptr<float>();
+  const std::vector<float> logprob(lp, lp + ids.size() - 1), entropy(h, h + ids.size());
+  if (o.json) {
+    print_line(Json{{"ids", ids}, {"logprobs", logprob}, {"entropy", entropy}}.dump());
+    return kOk;
+  }
+  for (size_t i = 1; i < ids.size(); ++i) {
+    std::printf("%8d %10.5f  %s\n", ids[i], static_cast<double>(logprob[i - 1]),
+                model.text().tokenizer().id_to_token(ids[i]).c_str());
+  }
+  return kOk;
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand("generate", "Complete a prompt; --json prints ids, text and log-probs");
+  auto o = std::make_shared<SampleOptions>();
+  add_model_options(cmd, *o);
+  cmd->add_option("--prompt", o->prompt, "The prompt's text");
+  cmd->add_option("--ids", o->ids, "The prompt as token ids: 1,2,3");
+  cmd->add_flag("--chat", o->chat, "The prompt is a user's message: apply the chat template");
+  cmd->add_flag("--json", o->json, "{\"ids\": new ids, \"text\": ..., \"logprobs\": [...]}");
+  add_sampling_options(cmd, *o);
+  cmd->callback([o, &code] { code = generate(*o); });
+}
+
+void add_chat(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand("chat", "Talk with a model, line by line");
+  auto o = std::make_shared<SampleOptions>();
+  add_model_options(cmd, *o);
+  add_sampling_options(cmd, *o);
+  cmd->callback([o, &code] { code = chat(*o); });
+}
+
+void add_logprobs(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand(
+      "logprobs", "Log-probability of each token of a text given those before it, in nats");
+  auto o = std::make_shared<SampleOptions>();
+  add_model_options(cmd, *o);
+  cmd->add_option("--text", o->prompt, "The text");
+  cmd->add_option("--ids", o->ids, "The text as token ids: 1,2,3");
+  cmd->add_option("--temperature", o->rollout.temperature, "Divides the logits, above 0")->capture_default_str();
+  cmd->add_flag("--json", o->json,
+                "{\"ids\", \"logprobs\": one for each id after the first, \"entropy\": one a position}");
+  cmd->callback([o, &code] { code = logprobs(*o); });
+}
+
+}  // namespace temper::cli

@@ -1,0 +1,99 @@
+#include <CLI/App.hpp>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "commands.h"
+#include "temper/core/config.h"
+#include "temper/core/error.h"
+#include "temper/core/file.h"
+#include "temper/trainer/report.h"
+#include "temper/trainer/run.h"
+
+namespace temper::cli {
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+
+struct TrainOptions {
+  std::string config_file;
+  std::vector<std::string> assignments;
+  std::string model;
+  std::string output;
+  int64_t seed = -1;
+  bool resume = false;
+  bool print_config = false;
+  bool help_keys = false;
+};
+
+/// The config of this call: the file, or the run's own when it resumes, then --set and the flags.
+GrpoRunConfig resolve(const TrainOptions& o) {
+  std::vector<std::string> assignments = o.assignments;
+  if (!o.model.empty()) assignments.push_back("model=" + o.model);
+  if (o.seed >= 0) assignments.push_back("trainer.seed=" + std::to_string(o.seed));
+  std::string file = o.config_file;
+  const std::filesystem::path stored = std::filesystem::path(o.output) / "config.json";
+  if (file.empty() && o.resume && std::filesystem::exists(stored)) file = stored.string();
+  return read_grpo_config(file.empty() ? "" : read_text_file(file), file, assignments);
+}
+
+void print_score(const char* when, const HeldOutScore& s) {
+  if (s.count == 0) return;
+  const Interval i = wilson_interval(s.correct, s.count);
+  std::fprintf(stderr, "held-out %s: %.1f %% (%lld of %lld, 95 %% interval %.1f to %.1f)\n", when,
+               100.0 * static_cast<double>(s.correct) / static_cast<double>(s.count),
+               static_cast<long long>(s.correct), static_cast<long long>(s.count), 100 * i.low,
+               100 * i.high);
+}
+
+int train(const TrainOptions& o) {
+  GrpoRunConfig config = resolve(o);
+  if (o.help_keys) {
+    print_line(config_help(config_fields(config)));
+    return kOk;
+  }
+  std::fprintf(stderr, "%s\n", describe_batch(config).c_str());
+  if (o.print_config) {
+    print_line(config_text(config));
+    return kOk;
+  }
+  std::signal(SIGINT, [](int) { interrupted = 1; });
+  std::signal(SIGTERM, [](int) { interrupted = 1; });
+  const RunResult r = train_grpo(config, {.output = o.output, .resume = o.resume,
+                                          .observers = default_observers(),
+                                          .stop_requested = [] { return interrupted != 0; }});
+  print_score("before", r.before);
+  print_score("after ", r.after);
+  if (!r.model.empty()) std::fprintf(stderr, "model:  %s\n", r.model.c_str());
+  std::fprintf(stderr, "report: %s/report.html\n", o.output.c_str());
+  if (r.completed) return kOk;
+  std::fprintf(stderr, "ended after step %lld: %s; go on with --resume\n",
+               static_cast<long long>(r.steps), r.reason.c_str());
+  return kStopped;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, int& code) {
+  CLI::App* group = app.add_subcommand("train", "Train a model");
+  group->require_subcommand(1);
+  CLI::App* cmd = group->add_subcommand(
+      "grpo",
+      "Group Relative Policy Optimization on prompts whose answers a rule can check.\n"
+      "Example: temper train grpo --model M --output runs/a --set task.name=arithmetic "
+      "--set task.level=2 --set trainer.steps=50\n"
+      "--keys lists every key with its default and meaning.");
+  auto o = std::make_shared<TrainOptions>();
+  cmd->add_option("--config", o->config_file, "JSON file with any of the keys")->check(CLI::ExistingFile);
+  cmd->add_option("--set", o->assignments, "One key=value; may be given many times")
+      ->take_all()->allow_extra_args(false);
+  cmd->add_option("--model", o->model, "The same as --set model=");
+  cmd->add_option("--output", o->output, "Run folder");
+  cmd->add_option("--seed", o->seed, "The same as --set trainer.seed=");
+  cmd->add_flag("--resume", o->resume, "Go on from the newest complete checkpoint of --output");
+  cmd->add_flag("--print-config", o->print_config, "Print the complete config and end");
+  cmd->add_flag("--keys", o->help_keys, "Print every key with its default and meaning, and end");
+  cmd->callback([o, &code] { code = train(*o); });
+}
+
+}  // namespace temper::cli
