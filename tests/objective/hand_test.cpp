@@ -82,6 +82,15 @@ TEST(HandWorkedLoss, ClipMetrics) {
   EXPECT_NEAR(m.at("policy_loss"), -0.1033365480, kDigits);
 }
 
+TEST(HandWorkedLoss, TheClipFlagIsReadAfterDelta) {
+  PaddedRollout r = two_completions();
+  r.lp[0] = r.old[0] + std::log(1.3);  // A > 0, above 1.2
+  EXPECT_DOUBLE_EQ(run(r, {"dapo", {}}).metrics.at("clip_ratio/high_mean"), 0.2);
+  EXPECT_DOUBLE_EQ(run(r, {"dapo", {"delta=1.25"}}).metrics.at("clip_ratio/high_mean"), 0.2);
+  EXPECT_DOUBLE_EQ(run(r, {"dapo", {"delta=1.15"}}).metrics.at("clip_ratio/high_mean"), 0);
+  EXPECT_DOUBLE_EQ(run(r, {"dapo", {}}).metrics.at("clip_ratio/high_max"), 1.0 / 3);
+}
+
 TEST(HandWorkedLoss, SequenceLevel) {
   const PaddedRollout r = two_completions();
   EXPECT_NEAR(run(r, {"gspo", {"clip_low=0.2", "clip_high=0.2"}}).loss, -0.0264417037, kDigits);
