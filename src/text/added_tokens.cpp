@@ -155,8 +155,8 @@ std::vector<Section> AddedTokens::cut(const StringFinder& finder, std::string_vi
     position = found.end;
     const AddedToken& token = tokens_.at(found.value);
     if (!allow_special && is_special_text(token.content)) continue;
-    if (token.single_word && (ends_with_word(text.substr(0, found.begin)) ||
-                              starts_with_word(text.substr(found.end)))) {
+    if (token.single_word &&
+        (ends_with_word(text.substr(0, found.begin)) || starts_with_word(text.substr(found.end)))) {
       continue;
     }
     // The white space may belong to the token before already.

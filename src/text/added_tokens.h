@@ -1,13 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "normalizer.h"
 #include "vocabulary.h"
@@ -57,8 +56,8 @@ class StringFinder {
 class AddedTokens {
  public:
   AddedTokens() = default;
-  /// Ids are given as the tokenizers package gives them: a token that the vocabulary knows keeps the
-  /// id from there, others are numbered behind it; the file's own `id` is not used.
+  /// Ids are given as the tokenizers package gives them: a token that the vocabulary knows keeps
+  /// the id from there, others are numbered behind it; the file's own `id` is not used.
   /// @throws Error, prefixed by `where`.
   AddedTokens(const nlohmann::json& json, const Vocabulary& vocabulary,
               const Normalizer& normalizer, const std::string& where);
@@ -73,7 +72,8 @@ class AddedTokens {
   }
 
   [[nodiscard]] const StringMap<int32_t>& ids() const { return ids_; }
-  /// How a token is shown: in normalized form if it is looked for that way. Null if not an added one.
+  /// How a token is shown: in normalized form if it is looked for that way. Null if not an added
+  /// one.
   [[nodiscard]] const std::string* shown(int32_t id) const;
   [[nodiscard]] bool is_special_text(std::string_view token) const;
 

@@ -104,8 +104,9 @@ void Bpe::read_merges(const nlohmann::json& json, const std::string& where) {
                    ": \"", line, "\" is not two tokens with a space between");
       add_merge(rank++, line.substr(0, space), line.substr(space + 1), where);
     } else {
-      TEMPER_CHECK(item.is_array() && item.size() == 2 && item[0].is_string() && item[1].is_string(),
-                   where, ": entry ", rank, " must be \"a b\" or [\"a\", \"b\"]");
+      TEMPER_CHECK(
+          item.is_array() && item.size() == 2 && item[0].is_string() && item[1].is_string(), where,
+          ": entry ", rank, " must be \"a b\" or [\"a\", \"b\"]");
       add_merge(rank++, item[0].get_ref<const std::string&>(),
                 item[1].get_ref<const std::string&>(), where);
     }

@@ -3,12 +3,11 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "piece_cache.h"
 #include "vocabulary.h"
@@ -40,9 +39,9 @@ class MergeTable {
   std::vector<Slot> slots_;
 };
 
-/// Byte-pair encoding of pieces (Sennrich et al. 2016): from single characters, the adjacent pair of
-/// the lowest rank merges first, the leftmost of equals. Immutable but for a cache; safe from any
-/// thread.
+/// Byte-pair encoding of pieces (Sennrich et al. 2016): from single characters, the adjacent pair
+/// of the lowest rank merges first, the leftmost of equals. Immutable but for a cache; safe from
+/// any thread.
 class Bpe {
  public:
   /// The `model` of a tokenizer file. @throws Error, prefixed by `where`.

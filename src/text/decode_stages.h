@@ -67,8 +67,8 @@ class StripStage final : public DecodeStage {
 
  private:
   Config config_;
-  int64_t leading_;      // how many more may be removed at the start
-  int64_t held_ = 0;     // trailing ones that are removed if the text ends here
+  int64_t leading_;   // how many more may be removed at the start
+  int64_t held_ = 0;  // trailing ones that are removed if the text ends here
 };
 
 class ReplaceStage final : public DecodeStage {

@@ -32,9 +32,9 @@ StripStage::Config strip_config(const Json& json, bool fused, const std::string&
 MetaspaceStage::Config metaspace_config(const Json& json, bool fused, const std::string& where) {
   MetaspaceStage::Config config;
   config.mark = one_character(json, "replacement", where);
-  config.keep_first = !bool_member(json, "add_prefix_space", true, where) ||
-                      (json.contains("prepend_scheme") &&
-                       string_member(json, "prepend_scheme", where) == "never");
+  config.keep_first =
+      !bool_member(json, "add_prefix_space", true, where) ||
+      (json.contains("prepend_scheme") && string_member(json, "prepend_scheme", where) == "never");
   config.fused = fused;
   return config;
 }
@@ -66,9 +66,7 @@ Decoder::Decoder() {
   factories_.push_back([] { return std::make_unique<JoinStage>(); });
 }
 
-Decoder::Decoder(const nlohmann::json& json, const std::string& where) {
-  add(json, 0, where);
-}
+Decoder::Decoder(const nlohmann::json& json, const std::string& where) { add(json, 0, where); }
 
 DecodeChain Decoder::start() const {
   std::vector<std::unique_ptr<DecodeStage>> stages;
@@ -106,9 +104,8 @@ void Decoder::add(const nlohmann::json& json, int depth, const std::string& wher
     TEMPER_CHECK(content.size() <= kMaxContent, where, ": \"content\" has ", content.size(),
                  " bytes; at most ", kMaxContent, " are accepted");
     if (fused_ && !pattern->is_single_character()) add_whole_text_stage();
-    factories_.push_back([pattern, content] {
-      return std::make_unique<ReplaceStage>(pattern, content);
-    });
+    factories_.push_back(
+        [pattern, content] { return std::make_unique<ReplaceStage>(pattern, content); });
   } else if (type == "Metaspace") {
     factories_.push_back([config = metaspace_config(json, fused_, where)] {
       return std::make_unique<MetaspaceStage>(config);

@@ -34,8 +34,8 @@ class JsonTokenizer final : public Tokenizer::Impl {
     for (const auto& [token, id] : added_.ids()) {
       vocab_size_ = std::max<int64_t>(vocab_size_, int64_t{id} + 1);
     }
-    post_processor_ = PostProcessor(part_or_null(file, "post_processor"), vocab_size_,
-                                    where + "post_processor");
+    post_processor_ =
+        PostProcessor(part_or_null(file, "post_processor"), vocab_size_, where + "post_processor");
     if (const Json& decoder = part_or_null(file, "decoder"); !decoder.is_null()) {
       decoder_ = Decoder(decoder, where + "decoder");
     }

@@ -1,12 +1,11 @@
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "regex.h"
-
-#include <nlohmann/json_fwd.hpp>
 
 namespace temper {
 

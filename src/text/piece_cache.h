@@ -43,7 +43,9 @@ class PieceCache {
     std::mutex mutex;
     StringMap<std::vector<int32_t>> ids;
   };
-  Shard& shard_of(std::string_view piece) { return shards_[StringHash{}(piece) >> 7 & (kShards - 1)]; }
+  Shard& shard_of(std::string_view piece) {
+    return shards_[StringHash{}(piece) >> 7 & (kShards - 1)];
+  }
 
   std::array<Shard, kShards> shards_;
 };

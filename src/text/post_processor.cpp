@@ -11,8 +11,7 @@ constexpr size_t kMaxTemplatePieces = 64;
 
 }  // namespace
 
-PostProcessor::PostProcessor(const nlohmann::json& json, int64_t id_end,
-                             const std::string& where) {
+PostProcessor::PostProcessor(const nlohmann::json& json, int64_t id_end, const std::string& where) {
   if (!json.is_null()) add(json, 0, id_end, where);
 }
 

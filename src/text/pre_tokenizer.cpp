@@ -32,8 +32,7 @@ void apply_behavior(Behavior behavior, std::vector<Stretch>* parts) {
   out.reserve(parts->size());
   bool previous = false;
   switch (behavior) {
-    case Behavior::kIsolated:
-      return;
+    case Behavior::kIsolated: return;
     case Behavior::kRemoved:
       for (const Stretch& part : *parts) {
         if (!part.is_match) out.push_back(part);
@@ -127,8 +126,9 @@ std::function<void(Pieces*)> byte_level_step(const Json& json, const std::string
       });
     }
     if (pattern) {
-      split(pieces, [&](auto text, auto* out) { pattern->stretches(text, out); },
-            Behavior::kIsolated);
+      split(
+          pieces, [&](auto text, auto* out) { pattern->stretches(text, out); },
+          Behavior::kIsolated);
     }
     const std::vector<std::string>& characters = byte_level_characters();
     rewrite_pieces(pieces, [&](std::string_view piece, bool, std::string* out) {
@@ -181,18 +181,20 @@ std::function<void(Pieces*)> metaspace_step(const Json& json, const std::string&
     });
     if (!cut) return;
     const auto is_mark = [&](char32_t c) { return c == mark_point; };
-    split(pieces, [&](auto text, auto* out) { character_stretches(text, is_mark, out); },
-          Behavior::kMergedWithNext);
+    split(
+        pieces, [&](auto text, auto* out) { character_stretches(text, is_mark, out); },
+        Behavior::kMergedWithNext);
   };
 }
 
 std::function<void(Pieces*)> split_step(const Json& json, const std::string& where) {
   const Behavior behavior = behavior_of(string_member(json, "behavior", where), where);
   const bool invert = bool_member(json, "invert", false, where);
-  return [pattern = Pattern(member(json, "pattern", where), where), behavior,
-          invert](Pieces* pieces) {
-    split(pieces, [&](auto text, auto* out) { pattern.stretches(text, out); }, behavior, invert);
-  };
+  return
+      [pattern = Pattern(member(json, "pattern", where), where), behavior, invert](Pieces* pieces) {
+        split(
+            pieces, [&](auto text, auto* out) { pattern.stretches(text, out); }, behavior, invert);
+      };
 }
 
 }  // namespace
@@ -243,9 +245,9 @@ void PreTokenizer::add(const nlohmann::json& json, int depth, const std::string&
                                   ? Behavior::kIsolated
                                   : Behavior::kContiguous;
     steps_.push_back([behavior](Pieces* pieces) {
-      split(pieces,
-            [](auto text, auto* out) { character_stretches(text, unicode::is_numeric, out); },
-            behavior);
+      split(
+          pieces, [](auto text, auto* out) { character_stretches(text, unicode::is_numeric, out); },
+          behavior);
     });
   } else if (type == "Metaspace") {
     steps_.push_back(metaspace_step(json, where));

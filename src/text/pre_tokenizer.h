@@ -1,11 +1,10 @@
 #pragma once
 
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "regex.h"
 
@@ -22,7 +21,8 @@ struct Pieces {
   }
 };
 
-/// The `pre_tokenizer` of a tokenizer file: a chain of steps that cut and rewrite pieces. Immutable.
+/// The `pre_tokenizer` of a tokenizer file: a chain of steps that cut and rewrite pieces.
+/// Immutable.
 class PreTokenizer {
  public:
   PreTokenizer() = default;

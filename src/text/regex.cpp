@@ -71,11 +71,11 @@ Regex::Regex(std::string_view pattern, const std::string& where) {
   int error = 0;
   PCRE2_SIZE offset = 0;
   // Oniguruma's ^ and $ always match at lines; its dot never takes a newline, as PCRE2's default.
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rewritten.data()), rewritten.size(),
-                                   PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
-                                   &error, &offset, nullptr);
-  TEMPER_CHECK(code != nullptr, where, ": the pattern \"", pattern, "\" does not compile: ",
-               error_text(error));
+  pcre2_code* code = pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(rewritten.data()), rewritten.size(),
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+  TEMPER_CHECK(code != nullptr, where, ": the pattern \"", pattern,
+               "\" does not compile: ", error_text(error));
   code_ = std::make_shared<const Code>(code);
   // Without a JIT (some processors) matching is slower, not different.
   (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);

@@ -7,14 +7,14 @@
 
 // Where the two engines read the same characters differently (Unicode text, default syntax):
 //   \s      White_Space in Oniguruma; PCRE2 with UCP adds U+180E
-//   \w \b   alphabetic, marks, decimal digits, connectors; PCRE2 10.42: letters, numbers, underscore
-//   \h \v   a hexadecimal digit and one character (U+000B); PCRE2: kinds of space
+//   \w \b   alphabetic, marks, decimal digits, connectors; PCRE2 10.42: letters, numbers,
+//   underscore \h \v   a hexadecimal digit and one character (U+000B); PCRE2: kinds of space
 //   (?m)    the dot takes newlines; PCRE2: line anchors
 //   \p{Han} the script; PCRE2: its extensions
 //   a{,3}   at most 3; PCRE2 10.42: literal text
 //   a{2}+   a repeated repeat; PCRE2: possessive.    [a[bc]] and [a&&b]: sets; PCRE2: literal text
-// Equal in both: classes otherwise, lookaround, atomic groups, ?+ *+ ++, caseless matching by simple
-// case folding (which puts U+017F with s and U+212A with k).
+// Equal in both: classes otherwise, lookaround, atomic groups, ?+ *+ ++, caseless matching by
+// simple case folding (which puts U+017F with s and U+212A with k).
 
 namespace temper {
 namespace {
@@ -87,7 +87,8 @@ class Rewriter {
     if (in_class_) refuse("\\b inside a class");
     const std::string word = "[" + word_items() + "]";
     const std::string_view first = negated ? "(?:(?<=" : "(?:(?<!";
-    out_ += concat(first, word, ")(?=", word, negated ? ")|(?<!" : ")|(?<=", word, ")(?!", word, "))");
+    out_ +=
+        concat(first, word, ")(?=", word, negated ? ")|(?<!" : ")|(?<=", word, ")(?!", word, "))");
   }
 
   void escape() {
@@ -96,19 +97,29 @@ class Rewriter {
     switch (c) {
       case 's': emit_set(kSpace, false); break;
       case 'S': emit_set(kNotSpace, false); break;
-      case 'd': case 'D': emit_set(class_items_of_category("Nd"), c == 'D'); break;
-      case 'w': case 'W': emit_set(word_items(), c == 'W'); break;
-      case 'h': case 'H': emit_set("0-9A-Fa-f", c == 'H'); break;
-      case 'b': case 'B': word_boundary(c == 'B'); break;
+      case 'd':
+      case 'D': emit_set(class_items_of_category("Nd"), c == 'D'); break;
+      case 'w':
+      case 'W': emit_set(word_items(), c == 'W'); break;
+      case 'h':
+      case 'H': emit_set("0-9A-Fa-f", c == 'H'); break;
+      case 'b':
+      case 'B': word_boundary(c == 'B'); break;
       case 'v': out_ += "\\x0B"; break;
-      case 'p': case 'P': property(); return;
+      case 'p':
+      case 'P': property(); return;
       case 'u': hex4(); return;
-      case 'A': case 'z': case 'Z':
+      case 'A':
+      case 'z':
+      case 'Z':
         if (in_class_) refuse("an anchor inside a class");
         [[fallthrough]];
-      case 'a': case 'e': case 'f': case 'n': case 'r': case 't':
-        out_ += in_.substr(i_, 2);
-        break;
+      case 'a':
+      case 'e':
+      case 'f':
+      case 'n':
+      case 'r':
+      case 't': out_ += in_.substr(i_, 2); break;
       case 'x':
         // Without braces this is a byte, not a code point: the same only in ASCII.
         if (i_ + 2 >= in_.size() || in_.substr(i_ + 2, 1).find_first_of("01234567{") != 0) {
@@ -144,8 +155,8 @@ class Rewriter {
 
   void hex4() {
     const std::string_view digits = in_.substr(i_ + 2, 4);
-    const bool hex = digits.size() == 4 && digits.find_first_not_of("0123456789abcdefABCDEF") ==
-                                               std::string_view::npos;
+    const bool hex = digits.size() == 4 &&
+                     digits.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
     if (!hex) refuse("\\u without four hexadecimal digits");
     out_ += concat("\\x{", digits, "}");
     i_ += 6;

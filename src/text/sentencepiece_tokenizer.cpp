@@ -15,8 +15,8 @@ constexpr size_t kMaxFileBytes = size_t{64} << 20;
 class SentencePieceTokenizer final : public Tokenizer::Impl {
  public:
   SentencePieceTokenizer(std::string_view model, const std::string& where) {
-    const auto status = processor_.LoadFromSerializedProto(
-        absl::string_view(model.data(), model.size()));
+    const auto status =
+        processor_.LoadFromSerializedProto(absl::string_view(model.data(), model.size()));
     TEMPER_CHECK(status.ok(), where, "not a sentencepiece model: ", status.ToString());
     size_ = processor_.GetPieceSize();
     TEMPER_CHECK(size_ > 0, where, "the model has no pieces");
@@ -98,10 +98,10 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
   std::string anchor_text_;
 };
 
-// The library decodes whole sequences only. A piece's text depends on what is before it in two ways:
-// leading space is dropped while nothing has been written, and bytes join. So byte pieces wait for
-// the end of their run, and once something has been written, ids are decoded behind an anchor: a
-// piece whose known text is then cut off.
+// The library decodes whole sequences only. A piece's text depends on what is before it in two
+// ways: leading space is dropped while nothing has been written, and bytes join. So byte pieces
+// wait for the end of their run, and once something has been written, ids are decoded behind an
+// anchor: a piece whose known text is then cut off.
 class SentencePieceDecodeStream final : public DecodeStream {
  public:
   SentencePieceDecodeStream(const SentencePieceTokenizer& tokenizer, bool skip_special)

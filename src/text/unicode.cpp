@@ -136,8 +136,8 @@ void append_code_point(std::string* out, char32_t c) {
 
 bool is_white_space(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-         c == 0x205F || c == 0x3000;
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 bool is_numeric(char32_t c) {
@@ -145,13 +145,11 @@ bool is_numeric(char32_t c) {
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-      return true;
+    case UTF8PROC_CATEGORY_NO: return true;
     case UTF8PROC_CATEGORY_CN:  // perhaps assigned after the library was made
       return is_later_addition(c, "N") || (c >= 0x11DE0 && c <= 0x11DE9) ||
              (c >= 0x16FF4 && c <= 0x16FF6);
-    default:
-      return false;
+    default: return false;
   }
 }
 
@@ -226,8 +224,8 @@ std::string to_lower(std::string_view text) {
     if (c == 0x130) {  // the one code point whose unconditional lower case is two
       out.append("i\xCC\x87");
     } else {
-      append_code_point(&out, static_cast<char32_t>(
-                                  utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+      append_code_point(&out,
+                        static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
     }
   }
   return out;

@@ -17,7 +17,8 @@
 namespace {
 
 temper::Tokenizer load(const std::string& family) {
-  std::ifstream file(std::string(TEMPER_SOURCE_DIR) + "/tests/golden/tokenizers/" + family + ".json");
+  std::ifstream file(std::string(TEMPER_SOURCE_DIR) + "/tests/golden/tokenizers/" + family +
+                     ".json");
   std::stringstream content;
   content << file.rdbuf();
   return temper::Tokenizer::from_json(content.str(), family);

@@ -71,9 +71,10 @@ TEST(Regex, EmptyMatchesDoNotRepeat) {
 }
 
 TEST(Regex, RefusesWhatMeansSomethingElse) {
-  for (const char* pattern : {"[a[b]]", "[a&&b]", "a{2}+", "a{2}?", "(a)\\1", "(*FAIL)", "\\R", "\\X", "\\K",
-                              "\\G", "\\Qa\\E", "(?x: a)", "a(?i)b", "(?~a)", "\\p{Greek", "\\p{Foo}", "\\pL",
-                              "[\\P{L}]", "[\\W]", "\\u12", "[[:alpha:]]", "\\", "[\\b]", "\\xA0"}) {
+  for (const char* pattern : {"[a[b]]", "[a&&b]", "a{2}+",       "a{2}?",    "(a)\\1",  "(*FAIL)",
+                              "\\R",    "\\X",    "\\K",         "\\G",      "\\Qa\\E", "(?x: a)",
+                              "a(?i)b", "(?~a)",  "\\p{Greek",   "\\p{Foo}", "\\pL",    "[\\P{L}]",
+                              "[\\W]",  "\\u12",  "[[:alpha:]]", "\\",       "[\\b]",   "\\xA0"}) {
     EXPECT_THROW(Regex(pattern, "[test]"), Error) << pattern;
   }
   EXPECT_THROW(Regex("(a", "[test]"), Error);

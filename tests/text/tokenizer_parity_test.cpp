@@ -91,7 +91,8 @@ TEST_P(Family, StreamsWhatItDecodes) {
     const std::string& text = golden_strings()[i];
     if (text.size() > 100) continue;
     const EncodeOptions options{.add_special_tokens = true, .allow_special = true};
-    ASSERT_NO_FATAL_FAILURE(expect_streaming(tokenizer, tokenizer.encode(text, options), i % 2 == 0))
+    ASSERT_NO_FATAL_FAILURE(
+        expect_streaming(tokenizer, tokenizer.encode(text, options), i % 2 == 0))
         << "string " << i;
   }
 }
@@ -100,7 +101,9 @@ TEST_P(Family, StreamsWhatItDecodes) {
 TEST_P(Family, StreamsRandomIds) {
   const Tokenizer tokenizer = load(GetParam());
   std::mt19937 random(5);
-  const auto below = [&](int64_t n) { return static_cast<int32_t>(random() % static_cast<uint64_t>(n)); };
+  const auto below = [&](int64_t n) {
+    return static_cast<int32_t>(random() % static_cast<uint64_t>(n));
+  };
   for (int round = 0; round < 300; ++round) {
     std::vector<int32_t> ids;
     const int32_t length = below(20);
@@ -136,9 +139,9 @@ TEST_P(Family, KnowsItsTokens) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tokenizer, Family,
-                         testing::Values("gpt2", "gpt2_prefix", "smollm2", "llama3", "qwen", "llama2",
-                                         "mistral", "gemma", "words", "cuts", "sentencepiece_bpe",
-                                         "sentencepiece_unigram"),
+                         testing::Values("gpt2", "gpt2_prefix", "smollm2", "llama3", "qwen",
+                                         "llama2", "mistral", "gemma", "words", "cuts",
+                                         "sentencepiece_bpe", "sentencepiece_unigram"),
                          [](const auto& family) { return std::string(family.param); });
 
 // ---- the default model ----
@@ -164,8 +167,8 @@ TEST_F(DefaultModel, GivesTheIdsAndTextsOfPython) {
   expect_parity(tokenizer, "default_model");
 }
 
-// Bytes survive, but for the 21 that the vocabulary has no token for (controls, lead bytes of unused
-// planes): those are left out, as in Python.
+// Bytes survive, but for the 21 that the vocabulary has no token for (controls, lead bytes of
+// unused planes): those are left out, as in Python.
 TEST_F(DefaultModel, RoundTripsRandomBytes) {
   const Tokenizer tokenizer = Tokenizer::from_json(json_, "the default model");
   std::string missing;

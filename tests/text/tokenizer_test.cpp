@@ -55,9 +55,9 @@ Json with(const char* pointer, const Json& value) {
 // ---- merging, worked by hand ----
 
 TEST(Bpe, MergesTheLowestRankFirst) {
-  EXPECT_EQ(small().encode("abc"), (Ids{6}));      // bc before ab, then a bc
-  EXPECT_EQ(small().encode("abd"), (Ids{5, 3}));   // ab
-  EXPECT_EQ(small().encode("bcd"), (Ids{4, 3}));   // bc before cd
+  EXPECT_EQ(small().encode("abc"), (Ids{6}));     // bc before ab, then a bc
+  EXPECT_EQ(small().encode("abd"), (Ids{5, 3}));  // ab
+  EXPECT_EQ(small().encode("bcd"), (Ids{4, 3}));  // bc before cd
   EXPECT_EQ(small().encode("acd"), (Ids{0, 8}));
 }
 
@@ -109,8 +109,8 @@ TEST(Tokenizer, TheLongestAddedTokenWins) {
     {"content": "abcd", "special": false, "normalized": false},
     {"content": "bcdd", "special": false, "normalized": false}])");
   const Tokenizer tokenizer = small(file);
-  EXPECT_EQ(tokenizer.token_to_id("ab"), 5);    // the model's own id
-  EXPECT_EQ(tokenizer.token_to_id("abcd"), 9);  // numbered behind the vocabulary
+  EXPECT_EQ(tokenizer.token_to_id("ab"), 5);          // the model's own id
+  EXPECT_EQ(tokenizer.token_to_id("abcd"), 9);        // numbered behind the vocabulary
   EXPECT_EQ(tokenizer.encode("abcdd"), (Ids{9, 3}));  // leftmost, though bcdd is as long
   EXPECT_EQ(tokenizer.encode("abcc"), (Ids{5, 2, 2}));
   EXPECT_EQ(tokenizer.encode("bcdd"), (Ids{10}));
@@ -149,7 +149,8 @@ TEST(Tokenizer, JoinsWithSpacesWithoutADecoder) {
 
 TEST(TokenizerFile, RefusesUnknownPartsByType) {
   expect_refusal(with("/model/type", "Unigram"), "\"Unigram\"");
-  expect_refusal(with("/normalizer", {{"type", "Precompiled"}}), "normalizer is of type \"Precompiled\"");
+  expect_refusal(with("/normalizer", {{"type", "Precompiled"}}),
+                 "normalizer is of type \"Precompiled\"");
   expect_refusal(with("/pre_tokenizer", {{"type", "BertPreTokenizer"}}), "\"BertPreTokenizer\"");
   expect_refusal(with("/post_processor", {{"type", "RobertaProcessing"}}), "\"RobertaProcessing\"");
   expect_refusal(with("/decoder", {{"type", "WordPiece"}}), "\"WordPiece\"");
@@ -237,7 +238,8 @@ TEST(SentencePiece, RefusesWhatIsNoModel) {
 
 TEST(Tokenizer, RoundTripsRandomBytes) {
   for (const char* family : {"gpt2", "smollm2", "llama3"}) {
-    const Tokenizer tokenizer = Tokenizer::from_json(test::read_golden(std::string(family) + ".json"), family);
+    const Tokenizer tokenizer =
+        Tokenizer::from_json(test::read_golden(std::string(family) + ".json"), family);
     std::mt19937 random(3);
     for (int round = 0; round < 1500; ++round) {
       std::string text;

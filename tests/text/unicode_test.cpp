@@ -19,13 +19,12 @@ TEST(Unicode, ReplacesEachMaximalSubpart) {
             kBad + kBad + kBad + kBad + kBad + kBad + kBad + kBad + "A");
   EXPECT_EQ(to_valid_utf8("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42"),
             kBad + kBad + kBad + kBad + kBad + "A" + kBad + kBad + "B");
-  EXPECT_EQ(to_valid_utf8("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41"),
-            kBad + kBad + kBad + kBad + "A");
+  EXPECT_EQ(to_valid_utf8("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41"), kBad + kBad + kBad + kBad + "A");
 }
 
 TEST(Unicode, AcceptsTheEndsOfEveryRange) {
-  for (const char32_t c : {0x0U, 0x7FU, 0x80U, 0x7FFU, 0x800U, 0xD7FFU, 0xE000U, 0xFFFFU, 0x10000U,
-                           0x10FFFFU}) {
+  for (const char32_t c :
+       {0x0U, 0x7FU, 0x80U, 0x7FFU, 0x800U, 0xD7FFU, 0xE000U, 0xFFFFU, 0x10000U, 0x10FFFFU}) {
     std::string text;
     append_code_point(&text, c);
     EXPECT_EQ(sequence_length(text), text.size());
@@ -44,8 +43,8 @@ TEST(Unicode, AcceptsTheEndsOfEveryRange) {
 }
 
 TEST(Unicode, KnowsWhiteSpace) {
-  for (const char32_t c : {0x9U, 0xDU, 0x20U, 0x85U, 0xA0U, 0x1680U, 0x2000U, 0x200AU, 0x2028U, 0x2029U,
-                           0x202FU, 0x205FU, 0x3000U}) {
+  for (const char32_t c : {0x9U, 0xDU, 0x20U, 0x85U, 0xA0U, 0x1680U, 0x2000U, 0x200AU, 0x2028U,
+                           0x2029U, 0x202FU, 0x205FU, 0x3000U}) {
     EXPECT_TRUE(is_white_space(c)) << std::hex << static_cast<uint32_t>(c);
   }
   for (const char32_t c : {0x8U, 0xEU, 0x1CU, 0x180EU, 0x200BU, 0x2060U, 0xFEFFU}) {

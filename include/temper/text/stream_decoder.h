@@ -13,8 +13,8 @@ class DecodeStream;
 /// Decodes ids one at a time. What `push` and `finish` return, joined, is `decode` of all the ids.
 ///
 /// A push returns only text that no later id can change, and never half a character: with a
-/// byte-level vocabulary at most 3 bytes wait; with byte fallback a run of byte tokens waits for its
-/// end, because one bad byte turns the whole run into U+FFFD. Not for use from several threads.
+/// byte-level vocabulary at most 3 bytes wait; with byte fallback a run of byte tokens waits for
+/// its end, because one bad byte turns the whole run into U+FFFD. Not for use from several threads.
 class StreamDecoder {
  public:
   explicit StreamDecoder(Tokenizer tokenizer, bool skip_special = true);

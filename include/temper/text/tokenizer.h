@@ -33,9 +33,9 @@ class Tokenizer {
   [[nodiscard]] static Tokenizer from_json(std::string_view tokenizer_json,
                                            std::string_view source);
 
-  /// Reads a sentencepiece `tokenizer.model`, at most 64 MiB; it is not trusted. `add_special_tokens`
-  /// prepends BOS if the model has one; with `allow_special` the text is cut at control tokens and
-  /// each part is encoded by itself.
+  /// Reads a sentencepiece `tokenizer.model`, at most 64 MiB; it is not trusted.
+  /// `add_special_tokens` prepends BOS if the model has one; with `allow_special` the text is cut
+  /// at control tokens and each part is encoded by itself.
   /// @throws Error naming the source.
   [[nodiscard]] static Tokenizer from_sentencepiece(std::string_view model_bytes,
                                                     std::string_view source);
