@@ -34,18 +34,17 @@ double exponentials(float* z, int64_t padded, const RowStats& s, float inverse_t
 }
 
 /// Inverse CDF: the first id whose cumulative weight exceeds u * total. Whole chunks are skipped by
-/// their sums; rounding at the very end falls back to the last id with any weight.
+/// their sums, never past the last one with weight; rounding falls back to the last id with weight.
 int32_t walk(const float* z, int64_t padded, const RowStats& s, float inverse_temperature,
              const double* chunk_sums, double u) {
   const DF d;
   double left = u * s.sum;
-  int64_t begin = 0;
+  int64_t final_chunk = (padded - 1) / kLogitChunk;
+  while (final_chunk > 0 && chunk_sums[final_chunk] <= 0) --final_chunk;
   int64_t chunk = 0;
-  for (; begin + kLogitChunk < padded && left >= chunk_sums[chunk]; begin += kLogitChunk) {
-    left -= chunk_sums[chunk++];
-  }
-  int32_t last = -1;
-  for (; begin < padded; begin += kLogitChunk) {
+  while (chunk < final_chunk && left >= chunk_sums[chunk]) left -= chunk_sums[chunk++];
+  int32_t last = 0;  // Stays without any weight, which takes logits that are not numbers.
+  for (int64_t begin = chunk * kLogitChunk; begin < padded; begin += kLogitChunk) {
     const int64_t end = std::min(padded, begin + kLogitChunk);
     for (int64_t i = begin; i < end; i += kLanes) {
       const VF scaled = hn::Mul(hn::LoadU(d, z + i), hn::Set(d, inverse_temperature));
@@ -59,9 +58,6 @@ int32_t walk(const float* z, int64_t padded, const RowStats& s, float inverse_te
         if (left < 0) return last;
       }
     }
-  }
-  for (int64_t i = padded - 1; last < 0 && i >= 0; --i) {
-    if (z[i] > -std::numeric_limits<float>::infinity()) last = static_cast<int32_t>(i);
   }
   return last;
 }
@@ -94,18 +90,22 @@ SampledToken DrawRow(float* z, int64_t padded, int64_t allowed, const SampleRow&
                 : walk(w, padded, kept, inverse_temperature, chunks.data(), row.uniform);
   t.policy_logprob = row_logprob(policy, z[t.id], inverse_temperature);
   t.logprob = greedy ? 0.0f : row_logprob(kept, w[t.id], inverse_temperature);
-  double mass = 0;
-  for (int64_t i = 0; i < padded; ++i) {
-    if (w[i] > -std::numeric_limits<float>::infinity()) {
-      mass += std::exp(double{z[i] * inverse_temperature - policy.max});
-    }
+  if (greedy) {
+    t.log_kept_mass = t.policy_logprob;
+    return t;
   }
-  t.log_kept_mass = greedy ? t.policy_logprob : static_cast<float>(std::log(mass / policy.sum));
+  // The policy's mass over the ids that stay: exactly 1 when all do.
+  for (int64_t i = 0; i < padded; ++i) {
+    if (w[i] > -std::numeric_limits<float>::infinity()) w[i] = z[i];
+  }
+  const RowStats mass = row_stats(w, padded, inverse_temperature, nullptr);
+  t.log_kept_mass = static_cast<float>(double{mass.max} - double{policy.max} +
+                                       std::log(mass.sum / policy.sum));
   return t;
 }
 
 void Distribution(float* z, int64_t padded, const SamplingParams& p, float* out) {
-  const float inverse_temperature = p.temperature == 0.0f ? 1.0f : 1.0f / p.temperature;
+  const float inverse_temperature = 1.0f / p.temperature;
   const RowStats s = row_stats(z, padded, inverse_temperature, nullptr);
   const double total = exponentials(z, padded, s, inverse_temperature);
   for (int64_t i = 0; i < padded; ++i) out[i] = static_cast<float>(double{z[i]} / total);
@@ -138,6 +138,7 @@ void apply_top_p(std::span<float> z, float inverse_temperature, float top_p) {
   for (size_t i = 0; i < z.size(); ++i) {
     if (z[i] > kMinusInfinity) order.push_back(static_cast<int32_t>(i));
   }
+  if (order.empty()) return;
   const auto logit = [&](int32_t i) { return z[static_cast<size_t>(i)]; };
   // Ascending; among equals the higher id goes first, so the lower id is kept longer.
   std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
@@ -212,6 +213,11 @@ void sampling_distribution(std::span<const float> logits, const SamplingParams& 
   std::vector<float> z(static_cast<size_t>(padded), kMinusInfinity), out(z.size());
   std::copy(logits.begin(), logits.end(), z.begin());
   filter_logits(z, n, params, seen);
+  if (params.temperature == 0.0f) {
+    std::fill(probabilities.begin(), probabilities.end(), 0.0f);
+    probabilities[static_cast<size_t>(std::max_element(z.begin(), z.begin() + n) - z.begin())] = 1.0f;
+    return;
+  }
   HWY_DYNAMIC_DISPATCH(Distribution)(z.data(), padded, params, out.data());
   std::copy_n(out.begin(), n, probabilities.begin());
 }
