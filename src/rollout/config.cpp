@@ -17,7 +17,12 @@ void RolloutConfig::validate() const {
   check(max_new_tokens >= 1, "max_new_tokens", "at least 1", max_new_tokens);
   check(max_sequences >= 1, "max_sequences", "at least 1", max_sequences);
   check(prefill_tokens >= 1, "prefill_tokens", "at least 1", prefill_tokens);
-  check(kv_memory_mb >= 1, "kv_memory_mb", "at least 1", kv_memory_mb);
+  check(kv_memory_mb >= 1 && kv_memory_mb <= int64_t{1} << 30, "kv_memory_mb", "in [1, 2^30]",
+        kv_memory_mb);
+  for (const auto& text : stop) {
+    TEMPER_CHECK(!text.empty(), "rollout.stop must hold texts that are not empty: an empty one ",
+                 "would end every completion at its first token");
+  }
 }
 
 kernels::SamplingParams RolloutConfig::sampling() const {

@@ -1,7 +1,7 @@
 #include "temper/rollout/engine.h"
 
 #include <algorithm>
-#include <optional>
+#include <cmath>
 
 #include "scheduler.h"
 #include "temper/core/error.h"
@@ -88,6 +88,9 @@ class Run {
 
   /// Appends a drawn token; true when the completion has ended.
   bool accept(int64_t s, const kernels::SampledToken& t) {
+    TEMPER_CHECK(std::isfinite(t.policy_logprob),
+                 "[rollout] the log-probability of a token of sequence ", s, " is ",
+                 t.policy_logprob, ": the weights are not finite any more");
     Sample& sample = samples_[static_cast<size_t>(s)];
     sample.ids.push_back(t.id);
     sample.logprobs.push_back(t.policy_logprob);
@@ -100,9 +103,12 @@ class Run {
       return true;
     }
     if (!decoders_.empty()) {
+      const size_t before = sample.text.size();
       sample.text += decoders_[static_cast<size_t>(s)].push(t.id);
       for (const auto& stop : config_.stop) {
-        if (sample.text.find(stop) == std::string::npos) continue;
+        // A new match ends in the new text.
+        const size_t from = before - std::min(before, stop.size() - 1);
+        if (sample.text.find(stop, from) == std::string::npos) continue;
         sample.finish = Finish::kStop;
         return true;
       }
@@ -131,7 +137,7 @@ void check_request(const RolloutRequest& request, const RolloutConfig& config,
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     const int64_t length = std::ssize(request.prompts[i]);
     TEMPER_CHECK(length > 0, "[rollout] prompt ", i, " is empty: it needs at least one token");
-    TEMPER_CHECK(length + config.max_new_tokens <= model.max_positions, "[rollout] prompt ", i,
+    TEMPER_CHECK(length <= model.max_positions - config.max_new_tokens, "[rollout] prompt ", i,
                  " has ", length, " tokens; with rollout.max_new_tokens=", config.max_new_tokens,
                  " it exceeds the model's context of ", model.max_positions);
   }
@@ -174,7 +180,7 @@ std::vector<Sample> RolloutEngine::generate(const RolloutRequest& request, const
   while (!scheduler.done()) {
     const Scheduler::Work work = scheduler.next();
     run.step(scheduler, work, kv, on_token);
-    stats_.forwards++;
+    stats_.forwards += work.batch.rows() > 0;
     stats_.completion_tokens += std::ssize(work.draws);
   }
   return run.take();

@@ -33,7 +33,6 @@ bool Scheduler::preempt_after(int64_t sequence) {
     stats_.preemptions++;
     q.node = -1;
     q.fed = 0;
-    q.running = false;
     return true;
   }
   return false;

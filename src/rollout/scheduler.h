@@ -47,7 +47,6 @@ class Scheduler {
   struct Sequence {
     int32_t node = -1;
     int64_t fed = 0;  // Completion tokens in the store.
-    bool running = false;
     bool ended = false;
     std::vector<int32_t> ids;
   };

@@ -19,7 +19,7 @@ struct RolloutConfig {
   double min_p = 0.0;
   double repetition_penalty = 1.0;
   int64_t max_new_tokens = 64;
-  std::vector<std::string> stop;
+  std::vector<std::string> stop = {};
   int64_t max_sequences = 64;
   int64_t prefill_tokens = 512;
   int64_t kv_memory_mb = 1024;
@@ -57,7 +57,7 @@ struct Sample {
   std::vector<float> log_kept_mass;     ///< [T] log of the policy mass left by the truncation.
   std::vector<float> entropy;           ///< [T] of the untruncated policy, nats.
   Finish finish = Finish::kLength;
-  std::string text;  ///< Decoded, special tokens skipped.
+  std::string text;  ///< All ids decoded, special tokens skipped; a stop text is still in it.
 };
 
 struct RolloutRequest {
@@ -73,7 +73,7 @@ struct RolloutStats {
   int64_t completion_tokens = 0;  ///< Tokens sampled.
   int64_t recomputed_tokens = 0;  ///< Computed again after a preemption.
   int64_t preemptions = 0;
-  int64_t forwards = 0;
+  int64_t forwards = 0;           ///< Passes through the model.
 };
 
 /// Samples completions with continuous batching: sequences enter and leave while others run, a
@@ -87,10 +87,12 @@ class RolloutEngine {
   RolloutEngine(CausalLM& lm, const ModelText& text, RolloutConfig config);
 
   /// Called with (sequence, its sample so far) after every token; streaming and progress use it.
+  /// A sequence's tokens come in order. The sample's `text` is complete only when `generate` returns.
   using OnToken = std::function<void(int64_t, const Sample&)>;
 
   /// Completions in order: group by group. @throws Error for an empty or too long prompt, or when
-  /// `kv_memory_mb` cannot hold even one prompt with one completion.
+  /// `kv_memory_mb` cannot hold even one prompt with one completion, or when log-probabilities are
+  /// not finite.
   [[nodiscard]] std::vector<Sample> generate(const RolloutRequest& request,
                                              const OnToken& on_token = {});
 
