@@ -119,7 +119,7 @@ class Writer {
   }
 
   void unicode_escape(unsigned unit) {
-    char buffer[8];
+    char buffer[16];
     std::snprintf(buffer, sizeof buffer, "\\u%04x", unit);
     out_ += buffer;
   }
