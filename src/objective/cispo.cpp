@@ -7,8 +7,8 @@
 namespace temper {
 
 Cispo::Cispo(const Config& config) : terms_(config), ratio_max_(config.ratio_max) {
-  TEMPER_CHECK(ratio_max_ > 1, "[cispo] ratio_max is a bound of the ratio itself and must be above ",
-               "1 (try 5), got ", ratio_max_);
+  TEMPER_CHECK(ratio_max_ > 1, "[cispo] ratio_max is a bound of the ratio itself and must be ",
+               "above 1 (try 5), got ", ratio_max_);
 }
 
 LossOutput Cispo::operator()(const RolloutBatch& batch) const {

@@ -45,10 +45,11 @@ void expect_finite(const LossRun& run) {
   for (const auto& [name, value] : run.metrics) EXPECT_TRUE(std::isfinite(value)) << name;
 }
 
+using Array = std::vector<double> PaddedRollout::*;
+
 /// The central difference of the loss in token `i` of a padded array, moving `also` with it.
 double difference(const RolloutObjective& f, const PaddedRollout& r, const StepTotals& totals,
-                  std::vector<double> PaddedRollout::* array, std::vector<double> PaddedRollout::* also,
-                  size_t i) {
+                  Array array, Array also, size_t i) {
   constexpr double kStep = 1e-6;
   const auto at = [&](double step) {
     PaddedRollout moved = r;
@@ -63,7 +64,7 @@ double difference(const RolloutObjective& f, const PaddedRollout& r, const StepT
 
 /// Compares gradients with differences. `also` is moved together with the log-probabilities.
 void check_differences(const RolloutObjective& f, const PaddedRollout& r, const StepTotals& totals,
-                       std::vector<double> PaddedRollout::* also = nullptr) {
+                       Array also = nullptr) {
   RolloutBatch b = r.batch();
   b.totals = totals;
   const LossRun run = run_loss(f, b);
@@ -72,7 +73,8 @@ void check_differences(const RolloutObjective& f, const PaddedRollout& r, const 
     for (int64_t t = 0; t < r.length[static_cast<size_t>(row)]; ++t, ++token) {
       const auto i = static_cast<size_t>(row * r.width + t);
       const double lp = difference(f, r, totals, &PaddedRollout::lp, also, i);
-      EXPECT_NEAR(run.dlp[token], lp, 1e-6 * std::max(0.1, std::abs(lp))) << "row " << row << " t " << t;
+      EXPECT_NEAR(run.dlp[token], lp, 1e-6 * std::max(0.1, std::abs(lp)))
+          << "row " << row << " token " << t;
       if (run.dentropy.empty()) continue;
       const double h = difference(f, r, totals, &PaddedRollout::entropy, nullptr, i);
       EXPECT_NEAR(run.dentropy[token], h, 1e-6 * std::max(0.1, std::abs(h)));
@@ -116,7 +118,8 @@ TEST(FiniteDifferences, EntropyBonusMasksAndDelta) {
   const std::vector<double> h = r.flat(r.entropy);
   const std::vector<double> m = r.flat(r.mask);
   // Between two tokens' entropies: at one of them the mask itself would jump.
-  const EntropyCut cut = entropy_threshold(std::span<const double>(h), std::span<const double>(m), 0.6);
+  const EntropyCut cut =
+      entropy_threshold(std::span<const double>(h), std::span<const double>(m), 0.6);
   totals.entropy_threshold = cut.threshold;
   totals.entropy_tokens = static_cast<double>(cut.tokens);
   check_differences(objective("grpo", {"entropy_coef=0.5", "off_policy_threshold=0.1", "delta=1.7",
@@ -277,7 +280,9 @@ void check_splits(at::ScalarType dtype) {
       Metrics metrics;
       sums.write_to(metrics);
       ASSERT_EQ(metrics.size(), whole.metrics.size());
-      for (const auto& [name, value] : whole.metrics) EXPECT_NEAR(metrics[name], value, 1e-12) << name;
+      for (const auto& [name, value] : whole.metrics) {
+        EXPECT_NEAR(metrics[name], value, 1e-12) << name;
+      }
     }
   });
 }

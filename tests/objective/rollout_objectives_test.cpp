@@ -120,8 +120,8 @@ TEST(RolloutLoss, NameMistakes) {
   RolloutLoss loss;
   config_set(config_fields(loss), "name=cispo");
   EXPECT_EQ(error_of([&] { (void)loss.build(); }),
-            "[loss] the settings were read for \"dapo\", then the name was set to \"cispo\"; select "
-            "the loss before its settings");
+            "[loss] the settings were read for \"dapo\", then the name was set to \"cispo\"; "
+            "select the loss before its settings");
 }
 
 /// The error of a loss built with one setting changed.
@@ -148,12 +148,13 @@ TEST(Settings, OutOfRangeIsRefused) {
   EXPECT_EQ(dapo([](D& c) { c.kl_coef = -1; }),
             "[objective] kl_coef must be finite and at least 0, got -1");
   EXPECT_EQ(dapo([](D& c) { c.delta = 0.5; }),
-            "[objective] delta bounds the ratio from above and must be above 1, got 0.5; a negative "
-            "value is off");
+            "[objective] delta bounds the ratio from above and must be above 1, got 0.5; a "
+            "negative value is off");
   EXPECT_EQ(dapo([](D& c) { c.off_policy_threshold = std::nan(""); }),
             "[objective] off_policy_threshold is NaN; a negative value means off");
   EXPECT_EQ(setting_error<Cispo>(&Cispo::Config::ratio_max, 0.2),
-            "[cispo] ratio_max is a bound of the ratio itself and must be above 1 (try 5), got 0.2");
+            "[cispo] ratio_max is a bound of the ratio itself and must be above 1 (try 5), got "
+            "0.2");
   EXPECT_EQ(setting_error<Sapo>(&Sapo::Config::temperature_neg, 0.0),
             "[sapo] temperatures must be positive, got 1 and 0");
   EXPECT_EQ(setting_error<Vespo>(&Vespo::Config::k_pos, -1.0),
@@ -172,8 +173,8 @@ TEST(Batches, MistakesAreNamed) {
   using B = RolloutBatch;
   EXPECT_EQ(run([](B&) {}), "");
   EXPECT_EQ(run([](B& b) { b.mask = b.mask.narrow(0, 0, 3); }),
-            "[objective] mask must have shape [57] like the log-probabilities, got 1 dimensions and "
-            "3 values");
+            "[objective] mask must have shape [57] like the log-probabilities, got 1 dimensions "
+            "and 3 values");
   EXPECT_EQ(run([](B& b) { b.advantages = b.advantages.narrow(0, 0, 3); }),
             "[objective] advantages must have shape [8] (completions) or [57] (tokens), got 1 "
             "dimensions and 3 values");
@@ -191,8 +192,8 @@ TEST(Batches, MistakesAreNamed) {
   EXPECT_EQ(run([](B& b) { b.entropy = at::Tensor(); b.totals.entropy_threshold = 1; }),
             "[objective] totals.entropy_threshold is set, so the batch must carry entropy");
   EXPECT_EQ(run([](B& b) { b.totals.max_completion_tokens = 0; }, "dr_grpo"),
-            "[objective] this loss divides by totals.max_completion_tokens, which must be positive, "
-            "got 0");
+            "[objective] this loss divides by totals.max_completion_tokens, which must be "
+            "positive, got 0");
 }
 
 TEST(EntropyThreshold, InterpolatesAndCounts) {

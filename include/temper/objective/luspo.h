@@ -5,8 +5,8 @@
 
 namespace temper {
 
-/// LUSPO: GSPO's ratio with each completion weighted by its length, which removes the length bias of
-/// a mean over tokens. Belongs with sequence-level ratios, its default here.
+/// LUSPO: GSPO's ratio with each completion weighted by its length, which removes the length bias
+/// of a mean over tokens. Belongs with sequence-level ratios, its default here.
 ///
 /// `loss = 1/B sum_i sum_t -min(w A, clip(w) A) = 1/B sum_i n_i l_i`.
 class Luspo {

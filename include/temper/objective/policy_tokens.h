@@ -11,13 +11,13 @@ namespace temper {
 inline constexpr double kMaxLogRatio = 20.0;
 
 /// The tokens of a `RolloutBatch` made ready for arithmetic: everything is float64 whatever the
-/// batch's dtype (gradients come back in the batch's), and masked tokens hold 0, so that a NaN or an
-/// infinity there reaches neither the loss nor a gradient.
+/// batch's dtype (gradients come back in the batch's), and masked tokens hold 0, so that a NaN or
+/// an infinity there reaches neither the loss nor a gradient.
 ///
 /// [N] are tokens, [B] are completions.
 struct PolicyTokens {
   at::Tensor logprobs;        ///< [N] nats, differentiable.
-  at::Tensor log_ratio;       ///< [N] logprobs - old_logprobs, differentiable; 0 where old is absent.
+  at::Tensor log_ratio;       ///< [N] logprobs - old_logprobs, differentiable; 0 without an old.
   at::Tensor ref_logprobs;    ///< [N] or undefined.
   at::Tensor entropy;         ///< [N] nats, differentiable, or undefined.
   at::Tensor advantages;      ///< [N]
