@@ -21,6 +21,7 @@ struct FileOptions {
   std::string output;
   std::string format = "hf";
   std::string dtype = "float32";
+  bool plain = false;
 };
 
 /// Calls `body` with each line's value of `key`. @throws Error naming file and line.
@@ -44,7 +45,8 @@ int tokenize(const FileOptions& o) {
   const ModelText text(open_model(o.model));
   for_each_row(o.file, "text", [&](const Json& value) {
     TEMPER_CHECK(value.is_string(), "\"text\" must be a string");
-    print_line(Json{{"ids", text.tokenizer().encode(value.get<std::string>())}}.dump());
+    const EncodeOptions options{.add_special_tokens = false, .allow_special = !o.plain};
+    print_line(Json{{"ids", text.tokenizer().encode(value.get<std::string>(), options)}}.dump());
   });
   return kOk;
 }
@@ -110,6 +112,7 @@ void add_tokenize(CLI::App& app, int& code) {
   CLI::App* cmd = app.add_subcommand("tokenize", "Token ids of each text of a JSON Lines file, no special tokens added");
   const auto o = with_model(cmd);
   cmd->add_option("--file", o->file, "Lines of {\"text\": ...}")->required();
+  cmd->add_flag("--plain", o->plain, "Special tokens in the text are text, as for prompts from outside");
   cmd->callback([o, &code] { code = tokenize(*o); });
 }
 

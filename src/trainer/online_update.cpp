@@ -1,5 +1,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <bit>
@@ -39,26 +40,39 @@ std::vector<OnlineTrainer::MicroBatch> OnlineTrainer::micro_batches(const Rollou
   const size_t group = static_cast<size_t>(parts_.config.group_size);
   const int64_t limit = parts_.config.micro_batch_tokens;
   std::vector<MicroBatch> out;
-  int64_t tokens = limit + 1;
+  int64_t tokens = 0;
+  const auto length = [&](size_t s) { return std::ssize(r.samples[s].ids); };
   for (size_t p = begin; p < end; ++p) {
+    Part part{p, {}};
     const int64_t prompt = std::ssize(r.request.prompts[p]);
-    bool open = false;
+    int64_t whole = prompt;
     for (size_t s = p * group; s < (p + 1) * group; ++s) {
       if (!trained_on(r, s)) continue;
-      const int64_t own = std::ssize(r.samples[s].ids);
-      // A prompt is repeated only where its group does not fit one micro-batch.
-      if (tokens + own + (open ? 0 : prompt) > limit) {
+      part.samples.push_back(s);
+      whole += length(s);
+    }
+    if (part.samples.empty()) continue;
+    if (out.empty() || tokens + whole > limit) {
+      out.emplace_back();
+      tokens = 0;
+    }
+    if (tokens + whole <= limit) {
+      out.back().push_back(std::move(part));
+      tokens += whole;
+      continue;
+    }
+    // Only a group that no micro-batch can hold is cut, its prompt computed once for each piece.
+    for (const size_t s : part.samples) {
+      if (!out.back().empty() && tokens + length(s) > limit) {
         out.emplace_back();
         tokens = 0;
-        open = false;
       }
-      if (!open) {
+      if (out.back().empty()) {
         out.back().push_back({p, {}});
-        tokens += prompt;
-        open = true;
+        tokens = prompt;
       }
       out.back().back().samples.push_back(s);
-      tokens += own;
+      tokens += length(s);
     }
   }
   return out;
@@ -77,8 +91,10 @@ StepTotals OnlineTrainer::totals(const Rollout& r, size_t begin, size_t end) con
   }
   if (parts_.config.top_entropy_quantile < 1.0 && !entropy.empty()) {
     const std::vector<float> ones(entropy.size(), 1.0f);
-    t.entropy_threshold =
-        entropy_threshold(entropy, ones, 1.0 - parts_.config.top_entropy_quantile).threshold;
+    const EntropyCut cut =
+        entropy_threshold(entropy, ones, 1.0 - parts_.config.top_entropy_quantile);
+    t.entropy_threshold = cut.threshold;
+    t.entropy_tokens = static_cast<double>(cut.tokens);
   }
   return t;
 }
@@ -141,11 +157,14 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   const double loss = out.loss.item<double>();
   TEMPER_CHECK(std::isfinite(loss), "[update] the loss of step ", r.step + 1, " is ", loss,
                " in the micro-batch that begins with prompt ", batch.front().prompt,
-               " of the rollout; the weights were left as they are");
+               " of the rollout; its optimizer step was not made");
   sums.loss += loss;
+  TEMPER_CHECK(out.loss.requires_grad(), "[update] the objective's loss has no gradient: it must be "
+               "computed from the batch's logprobs");
   torch::autograd::backward({out.loss}, {});
-  const at::Tensor dentropy = b.entropy.grad();
-  score_backward(policy_.lm(), tape_, b.logprobs.grad(), dentropy);
+  const at::Tensor dlogprobs = b.logprobs.grad();
+  score_backward(policy_.lm(), tape_, dlogprobs.defined() ? dlogprobs : at::zeros_like(b.logprobs),
+                 b.entropy.grad());
   sums.metrics.merge(out.metrics);
 }
 
@@ -153,11 +172,16 @@ void OnlineTrainer::optimizer_step(const Rollout& r, size_t begin, size_t end, b
                                    StepSums& sums) {
   const StepTotals t = totals(r, begin, end);
   const auto batches = micro_batches(r, begin, end);
-  for (const MicroBatch& batch : batches) run_micro_batch(r, batch, t, first, sums);
   if (batches.empty()) return;  // Nothing to learn from: weights and moments stay as they are.
-  policy_.lm().finish_gradients();
   const double rate = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
-  sums.grad_norm += optimizer_.step(rate).grad_norm;
+  try {
+    for (const MicroBatch& batch : batches) run_micro_batch(r, batch, t, first, sums);
+    policy_.lm().finish_gradients();
+    sums.grad_norm += optimizer_.step(rate).grad_norm;
+  } catch (...) {
+    policy_.lm().zero_gradients();  // Half a gradient must not end up in the caller's next step.
+    throw;
+  }
   sums.optimizer_steps++;
   const auto every = parts_.config.ref_sync_every;
   if (reference_ && every > 0 && optimizer_.steps() % every == 0) {
