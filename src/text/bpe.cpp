@@ -13,6 +13,7 @@ namespace temper {
 namespace {
 
 constexpr size_t kMaxMerges = 1 << 22;
+constexpr size_t kMaxUncut = 64;  // bytes of a piece that is encoded as one
 
 void refuse_affix(const Json& json, const char* key, const std::string& where) {
   const auto it = json.find(key);
@@ -94,6 +95,7 @@ void Bpe::read_merges(const nlohmann::json& json, const std::string& where) {
   TEMPER_CHECK(json.size() <= kMaxMerges, where, ": ", json.size(), " merges; at most ", kMaxMerges,
                " are accepted");
   merges_ = MergeTable(json.size());
+  joins_ = MergeTable(json.size());
   int32_t rank = 0;
   for (const Json& item : json) {
     if (item.is_string()) {
@@ -123,21 +125,63 @@ void Bpe::add_merge(int32_t rank, std::string_view left, std::string_view right,
   };
   const int32_t left_id = id_of(left);
   const int32_t right_id = id_of(right);
+  if (left.empty() || right.empty()) {
+    may_cut_ = false;
+  } else {
+    size_t last = unicode::previous_start(left, left.size());
+    size_t first = 0;
+    joins_.set(static_cast<int32_t>(unicode::next_code_point(left, &last)),
+               static_cast<int32_t>(unicode::next_code_point(right, &first)), {});
+  }
   merges_.set(left_id, right_id, {rank, id_of(std::string(left).append(right))});
 }
 
 // ---- encoding ----
 
+// Without a pre-tokenizer a piece is a whole text. It is cut where no merge can ever reach across
+// (mostly between words), which changes no id and lets the cache work.
 void Bpe::encode(std::string_view piece, std::vector<int32_t>* out) const {
-  if (cache_->append(piece, out)) return;
+  if (piece.size() <= kMaxUncut || ignore_merges_ || !may_cut_) {
+    encode_part(piece, out);
+    return;
+  }
+  size_t begin = 0;
+  size_t i = 0;
+  char32_t left = unicode::next_code_point(piece, &i);
+  while (i < piece.size()) {
+    const size_t at = i;
+    const char32_t right = unicode::next_code_point(piece, &i);
+    if (never_joins(left, right)) {
+      encode_part(piece.substr(begin, at - begin), out);
+      begin = at;
+    }
+    left = right;
+  }
+  encode_part(piece.substr(begin), out);
+}
+
+// Both must be tokens themselves: what stands for unknown characters (bytes, the unknown token) is
+// spelled otherwise than the text, and unknown ones fuse.
+bool Bpe::never_joins(char32_t left, char32_t right) const {
+  if (joins_.find(static_cast<int32_t>(left), static_cast<int32_t>(right)) != nullptr) return false;
+  std::string spelled;
+  unicode::append_code_point(&spelled, left);
+  if (!vocabulary_.id(spelled)) return false;
+  spelled.clear();
+  unicode::append_code_point(&spelled, right);
+  return vocabulary_.id(spelled).has_value();
+}
+
+void Bpe::encode_part(std::string_view part, std::vector<int32_t>* out) const {
+  if (cache_->append(part, out)) return;
   const size_t before = out->size();
-  const std::optional<int32_t> whole = ignore_merges_ ? vocabulary_.id(piece) : std::nullopt;
+  const std::optional<int32_t> whole = ignore_merges_ ? vocabulary_.id(part) : std::nullopt;
   if (whole) {
     out->push_back(*whole);
   } else {
-    merge(characters(piece), out);
+    merge(characters(part), out);
   }
-  cache_->insert(piece, out->data() + before, out->data() + out->size());
+  cache_->insert(part, out->data() + before, out->data() + out->size());
 }
 
 bool Bpe::append_bytes(std::string_view character, std::vector<int32_t>* out) const {

@@ -59,12 +59,16 @@ class Bpe {
   void read_merges(const nlohmann::json& json, const std::string& where);
   void add_merge(int32_t rank, std::string_view left, std::string_view right,
                  const std::string& where);
+  void encode_part(std::string_view part, std::vector<int32_t>* out) const;
+  [[nodiscard]] bool never_joins(char32_t left, char32_t right) const;
   [[nodiscard]] std::vector<int32_t> characters(std::string_view piece) const;
   bool append_bytes(std::string_view character, std::vector<int32_t>* out) const;
   void merge(const std::vector<int32_t>& ids, std::vector<int32_t>* out) const;
 
   Vocabulary vocabulary_;
   MergeTable merges_;
+  MergeTable joins_;     // (last character of a left token, first of a right one) of all merges
+  bool may_cut_ = true;  // whether joins_ says all about where merges can happen
   std::array<int32_t, 256> byte_ids_{};  // of "<0xAB>"; -1 where missing
   bool byte_fallback_ = false;
   bool fuse_unknown_ = false;

@@ -87,6 +87,23 @@ TEST(Bpe, LongPiecesTakeNoQuadraticTime) {
   EXPECT_EQ(ids, Ids(1 << 21, 7));
 }
 
+// A long piece is cut where no merge reaches across, a short one is not: the ids are the same.
+TEST(Bpe, CutsOfLongPiecesChangeNothing) {
+  std::string text;
+  Ids want;
+  for (int i = 0; i < 50; ++i) {
+    text += "abcdcdbca";  // abc d cd bc a; the next a goes to its bc first
+    want.insert(want.end(), {6, 3, 8, 4, 0});
+  }
+  Ids parts;
+  for (int i = 0; i < 50; ++i) {
+    const Ids part = small().encode("abcdcdbca");
+    parts.insert(parts.end(), part.begin(), part.end());
+  }
+  EXPECT_EQ(parts, want);
+  EXPECT_EQ(small().encode(text), want);
+}
+
 // ---- special tokens ----
 
 TEST(Tokenizer, SpecialTextIsPlainUnlessAllowed) {
