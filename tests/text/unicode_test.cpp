@@ -82,6 +82,13 @@ TEST(Unicode, Normalizes) {
   EXPECT_EQ(normalize(std::string("a\0b\u0301", 5), Form::kNfc), std::string("a\0b\u0301", 5));
 }
 
+// Golden: tokenizers 0.23. U+0EBA (Unicode 12) would go before U+0301 by the current standard.
+TEST(Unicode, LeavesYoungMarksInPlace) {
+  EXPECT_EQ(normalize("a\u0301\u0eba", Form::kNfd), "a\u0301\u0eba");
+  EXPECT_EQ(normalize("e\u0eba\u0301", Form::kNfc), "e\u0eba\u0301");
+  EXPECT_EQ(normalize("e\u0301\u0eba", Form::kNfc), "\u00e9\u0eba");
+}
+
 TEST(Unicode, OrdersAMillionMarks) {
   std::string mixed;
   std::string below;

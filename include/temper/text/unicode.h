@@ -48,7 +48,8 @@ void append_code_point(std::string* out, char32_t c);
 /// A normalization form of Unicode Standard Annex 15.
 enum class Form { kNfc, kNfd, kNfkc, kNfkd };
 
-/// Normalizes well-formed UTF-8. O(n log n) also for long runs of combining marks.
+/// Normalizes well-formed UTF-8. O(n log n) also for long runs of combining marks. As in the
+/// tokenizers package, marks that came after Unicode 9 keep their place and end compositions.
 [[nodiscard]] std::string normalize(std::string_view text, Form form);
 
 /// Full lower-casing without context or locale (U+03A3 becomes U+03C3 everywhere).
