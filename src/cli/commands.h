@@ -15,8 +15,8 @@ enum ExitCode : int {
   kStopped = 3,  ///< A run ended early: on request, or because its diagnosis stopped it.
 };
 
-/// Each adds one command to the program; the command runs when the line is parsed and leaves its exit
-/// code in `code`. Answers for machines go to stdout as JSON, everything else to stderr.
+/// Each adds one command to the program; the command runs when the line is parsed and leaves its
+/// exit code in `code`. Answers for machines go to stdout as JSON, everything else to stderr.
 void add_train(CLI::App& app, int& code);
 void add_eval(CLI::App& app, int& code);
 void add_generate(CLI::App& app, int& code);
@@ -34,5 +34,7 @@ void add_report(CLI::App& app, int& code);
 [[nodiscard]] std::vector<std::string> read_lines(const std::string& path);
 /// Writes a line to stdout. @throws Error when it cannot be written (a closed pipe, a full disk).
 void print_line(const std::string& line);
+/// For what was written to stdout by other means: flushes it. @throws Error as `print_line` does.
+void finish_output();
 
 }  // namespace temper::cli

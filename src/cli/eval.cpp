@@ -40,11 +40,14 @@ int run_eval(const EvalOptions& o) {
   if (c.eval.prompts > 0 && std::ssize(examples) > c.eval.prompts) {
     examples.resize(static_cast<size_t>(c.eval.prompts));
   }
-  const EvalResult r = evaluate(policy, examples, rewards, rollout,
-                                static_cast<uint64_t>(c.trainer.seed), 0);
+  const EvalResult r =
+      evaluate(policy, examples, rewards, rollout, static_cast<uint64_t>(c.trainer.seed), 0);
   const Interval interval = wilson_interval(r.correct, r.count);
-  nlohmann::ordered_json out{{"task", c.task.name}, {"model", c.model}, {"correct", r.correct},
-                             {"count", r.count}, {"interval_95", {interval.low, interval.high}},
+  nlohmann::ordered_json out{{"task", c.task.name},
+                             {"model", c.model},
+                             {"correct", r.correct},
+                             {"count", r.count},
+                             {"interval_95", {interval.low, interval.high}},
                              {"metrics", r.metrics}};
   for (size_t i = 0; o.samples && i < r.samples.size(); ++i) {
     out["samples"].push_back({{"prompt", r.prompt_texts[i]}, {"completion", r.samples[i].text}});
@@ -59,10 +62,13 @@ void add_eval(CLI::App& app, int& code) {
   CLI::App* cmd = app.add_subcommand("eval", "Score a model on a task's held-out prompts, as JSON");
   auto o = std::make_shared<EvalOptions>();
   cmd->add_option("--model", o->model, "GGUF file, Hugging Face folder or hub id")->required();
-  cmd->add_option("--task", o->task, "arithmetic, gsm8k or jsonl");
-  cmd->add_option("--config", o->config_file, "JSON file with any of train grpo's keys")->check(CLI::ExistingFile);
-  cmd->add_option("--set", o->assignments, "One key=value; may be given many times")
-      ->take_all()->allow_extra_args(false);
+  cmd->add_option("--task", o->task, "The same as --set task.name=: arithmetic, gsm8k or jsonl");
+  cmd->add_option("--config", o->config_file, "JSON file with any of train grpo's keys")
+      ->check(CLI::ExistingFile);
+  cmd->add_option("--set", o->assignments,
+                  "One key=value, such as task.level=2; may be given many times")
+      ->take_all()
+      ->allow_extra_args(false);
   cmd->add_flag("--samples", o->samples, "Show prompts and completions too");
   cmd->callback([o, &code] { code = run_eval(*o); });
 }

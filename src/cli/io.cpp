@@ -15,7 +15,8 @@ std::vector<int32_t> parse_ids(const std::string& text) {
     int32_t id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     TEMPER_CHECK(error == std::errc() && (next == end || *next == ','),
-                 "--ids expects numbers with commas between them, such as 1,2,3; got \"", text, "\"");
+                 "--ids expects numbers with commas between them, such as 1,2,3; got \"", text,
+                 "\"");
     ids.push_back(id);
     at = next == end ? end : next + 1;
   }
@@ -39,6 +40,10 @@ void print_line(const std::string& line) {
   const bool ok = std::fwrite(line.data(), 1, line.size(), stdout) == line.size() &&
                   std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
   TEMPER_CHECK(ok, "cannot write to stdout");
+}
+
+void finish_output() {
+  TEMPER_CHECK(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, "cannot write to stdout");
 }
 
 }  // namespace temper::cli

@@ -1,12 +1,33 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "commands.h"
 #include "temper/core/error.h"
 #include "temper/version.h"
 
 namespace {
+
+/// Says what of the line was not understood: CLI11 names a missing part first, though a misspelt
+/// word is often why it is missing.
+void explain(const CLI::App& app) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  std::vector<std::string> known;
+  for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) {
+    known.push_back(sub->get_name());
+  }
+  for (const CLI::Option* option : at->get_options())
+    known.push_back("--" + option->get_single_name());
+  const std::vector<std::string> rest = app.remaining(true);
+  if (rest.empty()) return;
+  // Only the first: what follows is likely its value.
+  const std::string near = temper::nearest_name(rest.front(), known);
+  std::fprintf(stderr, "\"%s\" is no command or option here%s\n", rest.front().c_str(),
+               near.empty() ? "" : ("; did you mean \"" + near + "\"?").c_str());
+}
 
 int run(int argc, char** argv) {
   using namespace temper::cli;
@@ -30,7 +51,9 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? kOk : kUsage;
+    if (app.exit(e) == 0) return kOk;
+    explain(app);
+    return kUsage;
   }
   return code;
 }

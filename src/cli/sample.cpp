@@ -35,24 +35,32 @@ PolicyModel load(const SampleOptions& o) {
 
 void add_model_options(CLI::App* cmd, SampleOptions& o) {
   cmd->add_option("--model", o.model, "GGUF file, Hugging Face folder or hub id")->required();
-  cmd->add_option("--weights", o.weights, "What products read")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
+  cmd->add_option("--weights", o.weights, "What matrix products read: float32, or a bf16 copy")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
 }
 
 void add_sampling_options(CLI::App* cmd, SampleOptions& o) {
   RolloutConfig& r = o.rollout;
   r.max_new_tokens = 128;
-  cmd->add_option("--temperature", r.temperature, "0 is greedy")->capture_default_str();
-  cmd->add_option("--top-k", r.top_k, "Keep the k most likely tokens; 0: all")->capture_default_str();
-  cmd->add_option("--top-p", r.top_p, "Keep the smallest set with this mass")->capture_default_str();
-  cmd->add_option("--min-p", r.min_p, "Drop tokens below this share of the likeliest")->capture_default_str();
-  cmd->add_option("--repetition-penalty", r.repetition_penalty, "Above 1: less repetition")->capture_default_str();
-  cmd->add_option("--max-new-tokens", r.max_new_tokens, "Longest completion")->capture_default_str();
+  cmd->add_option("--temperature", r.temperature, "Divides the logits; 0 is greedy")
+      ->capture_default_str();
+  cmd->add_option("--top-k", r.top_k, "Keep the k most likely tokens; 0: all")
+      ->capture_default_str();
+  cmd->add_option("--top-p", r.top_p, "Keep the smallest set with this mass")
+      ->capture_default_str();
+  cmd->add_option("--min-p", r.min_p, "Drop tokens below this share of the likeliest")
+      ->capture_default_str();
+  cmd->add_option("--repetition-penalty", r.repetition_penalty, "Above 1: less repetition")
+      ->capture_default_str();
+  cmd->add_option("--max-new-tokens", r.max_new_tokens, "Longest completion, in tokens")
+      ->capture_default_str();
   cmd->add_option("--stop", r.stop, "Text that ends the completion; may be given many times");
   cmd->add_option("--seed", o.seed, "Same seed, same text")->capture_default_str();
 }
 
-Sample sample_one(PolicyModel& model, const SampleOptions& o, std::vector<int32_t> prompt, bool stream) {
+Sample sample_one(PolicyModel& model, const SampleOptions& o, std::vector<int32_t> prompt,
+                  bool stream) {
   RolloutEngine engine(model.lm(), model.text(), o.rollout);
   StreamDecoder decoder(model.text().tokenizer());
   const auto show = [&](int64_t, const Sample& s) {
@@ -61,20 +69,30 @@ Sample sample_one(PolicyModel& model, const SampleOptions& o, std::vector<int32_
   };
   const RolloutRequest request{{std::move(prompt)}, 1, static_cast<uint64_t>(o.seed), 0};
   auto samples = engine.generate(request, stream ? RolloutEngine::OnToken(show) : nullptr);
-  if (stream) std::puts(decoder.finish().c_str());
+  if (stream) print_line(decoder.finish());
   return std::move(samples.front());
 }
 
-std::vector<int32_t> input_ids(const SampleOptions& o, const ModelText& text, const std::string& plain) {
-  TEMPER_CHECK(o.ids.empty() != plain.empty(), "give either a text or --ids, and not an empty one");
-  if (!o.ids.empty()) return parse_ids(o.ids);
-  if (o.chat) return text.encode_rendered(text.render_user(plain));
-  return text.tokenizer().encode(plain, {.add_special_tokens = true, .allow_special = false});
+/// What can be wrong with the input is said before a model is loaded.
+/// @return  the ids that were given, or none for a text.
+std::vector<int32_t> check_input(const SampleOptions& o, const char* option) {
+  TEMPER_CHECK(o.ids.empty() != o.prompt.empty(), "give either ", option,
+               " or --ids, and not an empty one");
+  TEMPER_CHECK(o.ids.empty() || !o.chat, "--chat applies to --prompt: --ids are taken as they are");
+  return o.ids.empty() ? std::vector<int32_t>{} : parse_ids(o.ids);
+}
+
+std::vector<int32_t> encode_prompt(const SampleOptions& o, const ModelText& text) {
+  if (o.chat) return text.encode_rendered(text.render_user(o.prompt));
+  return text.tokenizer().encode(o.prompt, {.add_special_tokens = true, .allow_special = false});
 }
 
 int generate(const SampleOptions& o) {
+  std::vector<int32_t> prompt = check_input(o, "--prompt");
+  o.rollout.validate();
   PolicyModel model = load(o);
-  const Sample s = sample_one(model, o, input_ids(o, model.text(), o.prompt), !o.json);
+  if (prompt.empty()) prompt = encode_prompt(o, model.text());
+  const Sample s = sample_one(model, o, std::move(prompt), !o.json);
   if (o.json) {
     print_line(Json{{"ids", s.ids}, {"text", s.text}, {"logprobs", s.logprobs}}.dump());
   }
@@ -82,6 +100,7 @@ int generate(const SampleOptions& o) {
 }
 
 int chat(const SampleOptions& o) {
+  o.rollout.validate();
   PolicyModel model = load(o);
   Json messages = Json::array();
   std::fprintf(stderr, "An empty line or end of input ends the conversation.\n");
@@ -95,8 +114,11 @@ int chat(const SampleOptions& o) {
 }
 
 int logprobs(const SampleOptions& o) {
+  std::vector<int32_t> ids = check_input(o, "--text");
+  TEMPER_CHECK(o.rollout.temperature > 0, "--temperature must be above 0, got ",
+               o.rollout.temperature);
   PolicyModel model = load(o);
-  const std::vector<int32_t> ids = input_ids(o, model.text(), o.prompt);
+  if (ids.empty()) ids = encode_prompt(o, model.text());
   TokenBatch batch{ids, {}, {{-1, 0, static_cast<int32_t>(ids.size()), -1}}};
   ScoreRequest request;
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -117,13 +139,15 @@ int logprobs(const SampleOptions& o) {
     std::printf("%8d %10.5f  %s\n", ids[i], static_cast<double>(logprob[i - 1]),
                 model.text().tokenizer().id_to_token(ids[i]).c_str());
   }
+  finish_output();
   return kOk;
 }
 
 }  // namespace
 
 void add_generate(CLI::App& app, int& code) {
-  CLI::App* cmd = app.add_subcommand("generate", "Complete a prompt; --json prints ids, text and log-probs");
+  CLI::App* cmd =
+      app.add_subcommand("generate", "Complete a prompt; --json prints ids, text and log-probs");
   auto o = std::make_shared<SampleOptions>();
   add_model_options(cmd, *o);
   cmd->add_option("--prompt", o->prompt, "The prompt's text");
@@ -149,9 +173,11 @@ void add_logprobs(CLI::App& app, int& code) {
   add_model_options(cmd, *o);
   cmd->add_option("--text", o->prompt, "The text");
   cmd->add_option("--ids", o->ids, "The text as token ids: 1,2,3");
-  cmd->add_option("--temperature", o->rollout.temperature, "Divides the logits, above 0")->capture_default_str();
-  cmd->add_flag("--json", o->json,
-                "{\"ids\", \"logprobs\": one for each id after the first, \"entropy\": one a position}");
+  cmd->add_option("--temperature", o->rollout.temperature, "Divides the logits, above 0")
+      ->capture_default_str();
+  cmd->add_flag(
+      "--json", o->json,
+      "{\"ids\", \"logprobs\": one for each id after the first, \"entropy\": one a position}");
   cmd->callback([o, &code] { code = logprobs(*o); });
 }
 

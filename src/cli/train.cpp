@@ -1,7 +1,9 @@
 #include <CLI/App.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "commands.h"
 #include "temper/core/config.h"
@@ -20,7 +22,7 @@ struct TrainOptions {
   std::vector<std::string> assignments;
   std::string model;
   std::string output;
-  int64_t seed = -1;
+  std::optional<int64_t> seed;
   bool resume = false;
   bool print_config = false;
   bool help_keys = false;
@@ -30,10 +32,11 @@ struct TrainOptions {
 GrpoRunConfig resolve(const TrainOptions& o) {
   std::vector<std::string> assignments = o.assignments;
   if (!o.model.empty()) assignments.push_back("model=" + o.model);
-  if (o.seed >= 0) assignments.push_back("trainer.seed=" + std::to_string(o.seed));
+  if (o.seed) assignments.push_back("trainer.seed=" + std::to_string(*o.seed));
   std::string file = o.config_file;
   const std::filesystem::path stored = std::filesystem::path(o.output) / "config.json";
-  if (file.empty() && o.resume && std::filesystem::exists(stored)) file = stored.string();
+  if (file.empty() && o.resume && !o.output.empty() && std::filesystem::exists(stored))
+    file = stored.string();
   return read_grpo_config(file.empty() ? "" : read_text_file(file), file, assignments);
 }
 
@@ -54,12 +57,15 @@ int train(const TrainOptions& o) {
   }
   std::fprintf(stderr, "%s\n", describe_batch(config).c_str());
   if (o.print_config) {
-    print_line(config_text(config));
+    std::string text = config_text(config);
+    text.pop_back();  // Its own line end.
+    print_line(text);
     return kOk;
   }
   std::signal(SIGINT, [](int) { interrupted = 1; });
   std::signal(SIGTERM, [](int) { interrupted = 1; });
-  const RunResult r = train_grpo(config, {.output = o.output, .resume = o.resume,
+  const RunResult r = train_grpo(config, {.output = o.output,
+                                          .resume = o.resume,
                                           .observers = default_observers(),
                                           .stop_requested = [] { return interrupted != 0; }});
   print_score("before", r.before);
@@ -84,14 +90,18 @@ void add_train(CLI::App& app, int& code) {
       "--set task.level=2 --set trainer.steps=50\n"
       "--keys lists every key with its default and meaning.");
   auto o = std::make_shared<TrainOptions>();
-  cmd->add_option("--config", o->config_file, "JSON file with any of the keys")->check(CLI::ExistingFile);
-  cmd->add_option("--set", o->assignments, "One key=value; may be given many times")
-      ->take_all()->allow_extra_args(false);
+  cmd->add_option("--config", o->config_file,
+                  "JSON file with any of the keys, nested or not all there")
+      ->check(CLI::ExistingFile);
+  cmd->add_option("--set", o->assignments,
+                  "One key=value, such as trainer.steps=50; may be given many times")
+      ->take_all()
+      ->allow_extra_args(false);
   cmd->add_option("--model", o->model, "The same as --set model=");
-  cmd->add_option("--output", o->output, "Run folder");
+  cmd->add_option("--output", o->output, "Run folder: made for a new run, or the one to --resume");
   cmd->add_option("--seed", o->seed, "The same as --set trainer.seed=");
   cmd->add_flag("--resume", o->resume, "Go on from the newest complete checkpoint of --output");
-  cmd->add_flag("--print-config", o->print_config, "Print the complete config and end");
+  cmd->add_flag("--print-config", o->print_config, "Print the complete config as JSON and end");
   cmd->add_flag("--keys", o->help_keys, "Print every key with its default and meaning, and end");
   cmd->callback([o, &code] { code = train(*o); });
 }

@@ -77,12 +77,18 @@ bool holds_a_run(const fs::path& path) {
          !list_checkpoints(path).empty();
 }
 
-RunFolder RunFolder::create(const fs::path& path) {
-  return with_context("run folder", path, [&] {
+void RunFolder::check_unused(const fs::path& path) {
+  with_context("run folder", path, [&] {
     TEMPER_CHECK(!fs::exists(path) || fs::is_directory(path), "[run folder] ", path.string(),
                  " is a file; choose a folder with --output");
     TEMPER_CHECK(!holds_a_run(path), "[run folder] ", path.string(),
                  " holds a run already: go on with it by --resume, or choose another --output");
+  });
+}
+
+RunFolder RunFolder::create(const fs::path& path) {
+  check_unused(path);
+  return with_context("run folder", path, [&] {
     fs::create_directories(path / "checkpoints");
     return RunFolder(path);
   });

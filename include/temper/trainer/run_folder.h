@@ -59,6 +59,9 @@ class CheckpointWriter {
 /// events.out.tfevents..., report.html and checkpoints/step-N/. Used by one process at a time.
 class RunFolder {
  public:
+  /// @throws Error if a new run cannot have this folder: it is a file or holds a run already.
+  static void check_unused(const std::filesystem::path& path);
+
   /// Makes the folder of a new run.
   /// @throws Error if it holds a run already (a config.json or a checkpoint), naming both ways out.
   [[nodiscard]] static RunFolder create(const std::filesystem::path& path);
