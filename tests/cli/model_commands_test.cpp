@@ -141,6 +141,27 @@ TEST(CliModel, ChatEndsAtAnEmptyLine) {
   EXPECT_GT(o.out.size(), 1u);
 }
 
+TEST(CliModel, EvalAnswersInJson) {
+  NEEDS_MODEL();
+  const Outcome o =
+      temper({"eval", "--model", kModel, "--task", "arithmetic", "--set", "task.level=1", "--set",
+              "eval.prompts=3", "--set", "rollout.max_new_tokens=4", "--samples"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json json = o.json();
+  ASSERT_EQ(keys(json),
+            (Words{"task", "model", "correct", "count", "interval_95", "metrics", "samples"}))
+      << o.out;
+  EXPECT_EQ(json["task"], "arithmetic");
+  EXPECT_EQ(json["count"], 3);
+  EXPECT_EQ(json["samples"].size(), 3u);
+  EXPECT_EQ(keys(json["samples"][0]), (Words{"prompt", "completion"}));
+  EXPECT_LE(json["metrics"]["eval/completions/mean_length"], 4.0);
+  // Wilson's interval contains the share, within [0, 1].
+  const double share = json["correct"].get<double>() / 3;
+  EXPECT_LE(json["interval_95"][0], share);
+  EXPECT_GE(json["interval_95"][1], share);
+}
+
 TEST(CliModel, TokenizesLineByLine) {
   NEEDS_MODEL();
   const Folder folder;
