@@ -11,15 +11,18 @@
 
 namespace {
 
-/// One line about a held-out score: share right, 95 % interval, and the format apart.
+/// One line about a held-out score at temperature 1, the format apart, and the greedy answers: they
+/// tell what was learned from what became merely less random.
 std::string describe(const temper::HeldOutScore& s) {
   const temper::Interval i = temper::wilson_interval(s.correct, s.count);
-  char line[160];
+  char line[200];
   std::snprintf(line, sizeof line,
-                "%5.1f %% right (%lld of %lld; 95 %% interval %.1f to %.1f), %5.1f %% a bare number",
+                "%5.1f %% right (%lld of %lld; 95 %% interval %.1f to %.1f), %5.1f %% in the asked form; "
+                "greedy %5.1f %% right",
                 100.0 * static_cast<double>(s.correct) / static_cast<double>(s.count),
                 static_cast<long long>(s.correct), static_cast<long long>(s.count), 100 * i.low,
-                100 * i.high, 100 * s.metrics.at("eval/regex_format"));
+                100 * i.high, 100 * s.metrics.at("eval/regex_format"),
+                100 * s.metrics.at("eval/greedy/numeric_answer"));
   return line;
 }
 
@@ -29,13 +32,15 @@ temper::GrpoRunConfig demo_config(const std::string& model, int64_t steps) {
   c.task.name = "arithmetic";
   c.task.level = 2;            // a + b and a - b up to 20
   c.task.held_out_size = 300;  // never trained on
+  c.task.prompt_template = "What is {question}? Reply with one line that ends with the result.";
   c.reward.functions = {"numeric_answer", "regex_format"};
   c.reward.weights = {1.0, 0.2};
-  c.reward.pattern = "\\A\\s*-?[0-9]+\\s*\\.?\\s*\\z";
+  c.reward.pattern = "\\A[^\\n]*[0-9]\\s*\\.?\\s*\\z";  // one line that ends with a number
   c.rollout.max_new_tokens = 24;
   c.rollout.max_sequences = 128;
   c.eval.prompts = 0;
   c.eval.temperature = 1.0;  // as in training
+  c.eval.greedy_too = true;
   c.grpo.online.group_size = 8;
   c.grpo.online.prompts_per_step = 16;
   c.schedule.shape = "constant";
@@ -52,7 +57,7 @@ int main(int argc, char** argv) {
   CLI::App app("GRPO on generated arithmetic, from a chat model's first answers to its trained ones.");
   std::string model = TEMPER_DEFAULT_MODEL;
   std::string output = "runs/demo";
-  int64_t steps = 60;
+  int64_t steps = 24;
   app.add_option("--model", model, "GGUF file, Hugging Face folder or hub id")->capture_default_str();
   app.add_option("--output", output, "Run folder (must not hold a run)")->capture_default_str();
   app.add_option("--steps", steps, "Rollouts, each followed by one update")->capture_default_str();

@@ -70,10 +70,7 @@ const std::vector<ChartSpec>& chart_specs() {
        "Near 0 is expected where advantages are centred: watch the reward.",
        {"loss", "loss/policy_avg", "loss/value_avg"}},
       {"Learning rate", "As applied in each step.", {"learning_rate", "lr"}, true},
-      {"Speed",
-       "Tokens a second, by phase where it is measured.",
-       {"tokens_per_second", "*/tokens_per_second"},
-       true},
+      {"Speed", "Tokens a second, by phase.", {"tokens_per_second", "*/tokens_per_second"}, true},
       {"Seconds a step", "Wall-clock time.", {"step_time"}, true},
       {"Mismatched tokens",
        "Tokens whose log-probability differs between sampling and training. "

@@ -241,6 +241,8 @@ TEST(SmolLM2, LogitsLogprobsAndGradientsAreTransformers) {
       double largest = 1e-6;
       for (const double v : expect) largest = std::max(largest, std::abs(v));
       for (size_t i = 0; i < index.size(); ++i) {
+        // transformers leaves the input gradient of the padding row out (padding_idx); ours is whole.
+        if (p->name == "embed_tokens" && index[i] / p->k == *lm.config().pad_token_id) continue;
         ASSERT_NEAR(all[static_cast<size_t>(index[i])], sign * expect[i], 2e-4 * largest) << part.name;
       }
     }

@@ -18,12 +18,14 @@ struct EvalConfig {
   int64_t every = 0;
   int64_t prompts = 200;
   double temperature = 0.0;
+  bool greedy_too = false;
 
   template <class V>
   void visit(V&& v) {
     v(every, "every", "Steps between evaluations; 0: before and after training only; -1: never.");
     v(prompts, "prompts", "Held-out prompts, the first ones of the held-out part; 0: all.");
     v(temperature, "temperature", "Sampling temperature of evaluations; 0: greedy.");
+    v(greedy_too, "greedy_too", "Ask greedily besides: what sampling alone gains by sharpening shows as no gain there.");
   }
 };
 
