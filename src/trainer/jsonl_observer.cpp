@@ -129,6 +129,10 @@ void JsonlObserver::on_start(const RunInfo& info) {
     keep_lines_up_to(info.folder / name, info.start_step > 0 ? info.start_step : -1);
     file.open(info.folder / name);
   };
+  // The evaluation after the last step comes after its checkpoint and is made again.
+  if (info.start_step >= info.total_steps) {
+    keep_lines_up_to(info.folder / "eval.jsonl", info.total_steps - 1);
+  }
   open(files_->metrics, "metrics.jsonl");
   open(files_->completions, "completions.jsonl");
   open(files_->eval, "eval.jsonl");

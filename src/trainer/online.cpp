@@ -34,6 +34,13 @@ OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
   TEMPER_CHECK(parts_.rollout.temperature > 0,
                "rollout.temperature must be above 0 for training: greedy completions of a group are equal");
   TEMPER_CHECK(!parts_.rewards.empty(), "[trainer] no reward function was given");
+  TEMPER_CHECK(parts_.total_steps >= 1, "[trainer] total_steps must be at least 1, got ",
+               parts_.total_steps);
+  (void)learning_rate(parts_.schedule, 0, parts_.total_steps);  // Refuses a bad schedule now.
+  TEMPER_CHECK(!parts_.algorithm.needs_reference || parts_.config.ref_sync_every == 0 ||
+                   policy.lm().dtype() == WeightDType::kFloat32,
+               "grpo.ref_sync_every needs float32 weights: a bf16 reference keeps no float32 values "
+               "to blend with");
   tape_.forward.checkpoint = parts_.config.gradient_checkpointing;
   if (parts_.algorithm.needs_reference) reference_ = ReferenceModel::copy_of(policy);
 }

@@ -48,22 +48,30 @@ void OnlineTrainer::load(const std::filesystem::path& folder) {
                "or the task settings, or start a new run");
   TEMPER_CHECK(required<uint64_t>(state, "seed") == parts_.seed,
                "[resume] the seed is not that of the checkpoint");
+  const bool reference_moves = reference_ && parts_.config.ref_sync_every > 0;
+  TEMPER_CHECK(!reference_ || reference_moves || reference_given_,
+               "[resume] call set_reference with the model that the run began with before load: a "
+               "copy of the trained policy is not its reference");
   state_.step = required<int64_t>(state, "step");
   state_.num_tokens = required<double>(state, "num_tokens");
   optimizer_.load(folder / kOptimizerFile, required<int64_t>(state, "optimizer_steps"));
   sampler_.restore({required<uint64_t>(state, "sampler_epoch"),
                     required<uint64_t>(state, "sampler_position")});
-  if (reference_ && parts_.config.ref_sync_every > 0) {
+  if (reference_moves) {
     reference_ = ReferenceModel::load((folder / kReferenceFolder).string(), policy_.lm().dtype());
   }
 }
 
-void OnlineTrainer::set_reference(ReferenceModel reference) { reference_ = std::move(reference); }
+void OnlineTrainer::set_reference(ReferenceModel reference) {
+  reference_ = std::move(reference);
+  reference_given_ = true;
+}
 
 uint64_t OnlineTrainer::checkpoint_bytes() const {
   uint64_t weights = 0;
   for (const auto& p : policy_.lm().parameters()) weights += static_cast<uint64_t>(p->elements()) * 4;
-  return weights + optimizer_.bytes() + (uint64_t{1} << 22);
+  const uint64_t copies = reference_ && parts_.config.ref_sync_every > 0 ? 2 : 1;
+  return copies * weights + optimizer_.bytes() + (uint64_t{1} << 22);
 }
 
 }  // namespace temper

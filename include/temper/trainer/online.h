@@ -42,7 +42,7 @@ struct OnlineConfig {
     v(prompts_per_step, "prompts_per_step", "Prompts of one rollout.");
     v(iterations, "iterations", "Passes over each rollout (mu); above 1 is off-policy.");
     v(minibatches, "minibatches", "Optimizer steps a pass: the rollout's prompts are cut into as many parts.");
-    v(micro_batch_tokens, "micro_batch_tokens", "Most tokens of one forward and backward; the result does not depend on it.");
+    v(micro_batch_tokens, "micro_batch_tokens", "Most tokens of one forward and backward; the result does not depend on it while every group fits, and only by rounding where one is cut.");
     v(gradient_checkpointing, "gradient_checkpointing", "Keep only each layer's input and compute the rest again: less memory, a third more work, same bits.");
     v(mask_truncated, "mask_truncated", "Leave completions cut by the length limit out of the loss.");
     v(top_entropy_quantile, "top_entropy_quantile", "Train only on this share of tokens, those with the highest entropy, in (0, 1].");
@@ -121,6 +121,8 @@ class OnlineTrainer {
   /// Writes all state into a checkpoint folder: model/ (a Hugging Face folder), optimizer, counters.
   void save(const std::filesystem::path& folder) const;
   /// Restores the state of `save`; the policy's weights were loaded from its model/ already.
+  /// A reference that never moves is not in the checkpoint: give it by `set_reference` first.
+  /// @throws Error if it was not given, or if prompts, seed or model are not those of the checkpoint.
   void load(const std::filesystem::path& folder);
   /// The model to measure KL against. By default a copy of the policy as the trainer was made.
   void set_reference(ReferenceModel reference);
@@ -154,6 +156,7 @@ class OnlineTrainer {
   PolicyModel& policy_;
   Parts parts_;
   std::optional<ReferenceModel> reference_;
+  bool reference_given_ = false;
   RolloutEngine engine_;
   Optimizer optimizer_;
   PromptSampler sampler_;
