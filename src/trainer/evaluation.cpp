@@ -20,7 +20,8 @@ EncodedPrompt encode_prompt(const Example& example, const ModelText& text) {
     out.text = text.render(messages);
     out.ids = text.encode_rendered(out.text);
   }
-  TEMPER_CHECK(!out.ids.empty(), "[encode_prompt] a prompt has no tokens");
+  TEMPER_CHECK(!out.ids.empty(), "[encode_prompt] the prompt with id ", example.id,
+               " has no tokens: it is empty; take its row out of the data");
   return out;
 }
 

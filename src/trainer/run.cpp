@@ -21,17 +21,29 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+/// The checkpoint to go on from. Makes no folder; one that cannot be used is refused here, before a
+/// model is loaded.
+std::optional<Checkpoint> find_checkpoint(const RunOptions& o) {
+  if (!o.resume) {
+    RunFolder::check_unused(o.output);
+    return std::nullopt;
+  }
+  if (!fs::exists(o.output)) return std::nullopt;
+  const RunFolder cleaned = RunFolder::resume(o.output);
+  return newest_complete_checkpoint(cleaned.path());
+}
+
 /// One call of `train_grpo`.
 class GrpoRun {
  public:
   GrpoRun(const GrpoRunConfig& config, const RunOptions& options)
       : config_(config), options_(options),
-        folder_(options.resume ? RunFolder::resume(options.output) : RunFolder::create(options.output)),
-        checkpoint_(options.resume ? newest_complete_checkpoint(options.output) : std::nullopt),
+        checkpoint_(find_checkpoint(options)),
         task_(make_task(config.task)),
         policy_(PolicyModel::load(checkpoint_ ? (checkpoint_->folder / "model").string() : config.model,
                                   dtype())),
-        trainer_(policy_, config.grpo, parts()), diagnosis_(config.diagnosis) {
+        trainer_(policy_, config.grpo, parts()), diagnosis_(config.diagnosis),
+        folder_(options.resume ? RunFolder::resume(options.output) : RunFolder::create(options.output)) {
     if (checkpoint_) restore();
     hold_out();
   }
@@ -46,6 +58,7 @@ class GrpoRun {
     while (trainer_.steps_done() < trainer_.total_steps() && result_.reason.empty()) one_step();
     result_.steps = trainer_.steps_done();
     result_.completed = result_.steps == trainer_.total_steps();
+    if (result_.completed) result_.reason.clear();  // A wish to stop came with the last step.
     if (result_.completed) finish();
     const EndEvent end{result_.steps, trainer_.total_steps(), watch.seconds(), result_.completed,
                        result_.reason};
@@ -63,13 +76,19 @@ class GrpoRun {
     RewardConfig reward = config_.reward;
     if (reward.functions.empty()) reward.functions = task_.default_rewards;
     TEMPER_CHECK(!reward.functions.empty(), "reward.functions is empty and task ", config_.task.name,
-                 " has no reward of its own: name one (temper train grpo --help lists them)");
+                 " has no reward of its own: name one (temper train grpo --keys lists them)");
     return reward;
   }
 
   OnlineTrainer::Parts parts() const {
     TEMPER_CHECK(config_.trainer.steps >= 1, "trainer.steps must be at least 1, got ", config_.trainer.steps);
     TEMPER_CHECK(config_.trainer.seed >= 0, "trainer.seed must be at least 0, got ", config_.trainer.seed);
+    TEMPER_CHECK(config_.trainer.checkpoint_every >= 0, "trainer.checkpoint_every must be at least 0, got ",
+                 config_.trainer.checkpoint_every);
+    TEMPER_CHECK(config_.trainer.keep_last >= 1, "trainer.keep_last must be at least 1, got ",
+                 config_.trainer.keep_last);
+    TEMPER_CHECK(config_.trainer.samples_per_step >= 0, "trainer.samples_per_step must be at least 0, got ",
+                 config_.trainer.samples_per_step);
     OnlineTrainer::Parts p;
     p.rollout = config_.rollout;
     p.optimizer = config_.optimizer;
@@ -82,6 +101,9 @@ class GrpoRun {
   }
 
   void restore() {
+    if (trainer_.has_reference() && config_.grpo.online.ref_sync_every == 0) {
+      trainer_.set_reference(ReferenceModel::load(config_.model, dtype()));
+    }
     trainer_.load(checkpoint_->folder);
     const Json state = Json::parse(read_text_file(checkpoint_->folder / "run.json"), nullptr, false);
     TEMPER_CHECK(state.is_object() && state.contains("diagnosis"), "[resume] run.json of ",
@@ -89,9 +111,6 @@ class GrpoRun {
     diagnosis_.restore(state["diagnosis"]);
     best_score_ = state.value("best_score", best_score_);
     best_step_ = state.value("best_step", best_step_);
-    if (trainer_.has_reference() && config_.grpo.online.ref_sync_every == 0) {
-      trainer_.set_reference(ReferenceModel::load(config_.model, dtype()));
-    }
     log_info("resuming after step ", trainer_.steps_done(), " of ", trainer_.total_steps());
   }
 
@@ -100,7 +119,6 @@ class GrpoRun {
     const size_t most = static_cast<size_t>(std::max<int64_t>(0, config_.eval.prompts));
     if (most > 0 && held_out_.size() > most) held_out_.resize(most);
     eval_rollout_ = config_.rollout;
-    eval_rollout_.temperature = config_.eval.temperature;
   }
 
   void each(const std::function<void(Observer&)>& call) const {
@@ -116,8 +134,18 @@ class GrpoRun {
   HeldOutScore run_eval() {
     if (held_out_.empty()) return {};
     const Stopwatch watch;
-    const EvalResult e = evaluate(policy_, held_out_, trainer_.parts().rewards, eval_rollout_,
-                                  trainer_.parts().seed, static_cast<uint32_t>(trainer_.steps_done()));
+    const auto ask = [&](double temperature) {
+      RolloutConfig rollout = eval_rollout_;
+      rollout.temperature = temperature;
+      return evaluate(policy_, held_out_, trainer_.parts().rewards, rollout, trainer_.parts().seed,
+                      static_cast<uint32_t>(trainer_.steps_done()));
+    };
+    EvalResult e = ask(config_.eval.temperature);
+    if (config_.eval.greedy_too) {
+      for (const auto& [name, value] : ask(0).metrics) {
+        e.metrics["eval/greedy" + name.substr(std::string_view("eval").size())] = value;
+      }
+    }
     const EvalEvent event{trainer_.steps_done(), task_.held_out.source, e.correct, e.count,
                           watch.seconds(), e.metrics};
     each([&](Observer& o) { o.on_eval(event); });
@@ -144,16 +172,18 @@ class GrpoRun {
   void after_step() {
     const int64_t step = trainer_.steps_done();
     const bool last = step == trainer_.total_steps();
+    bool best = false;
     if (config_.eval.every > 0 && step % config_.eval.every == 0 && !last) {
       const HeldOutScore score = run_eval();
       if (score.count > 0 && score.correct > best_score_) {
         best_score_ = score.correct;
         best_step_ = step;
+        best = config_.trainer.keep_best;
       }
     }
     const int64_t every = config_.trainer.checkpoint_every;
     const bool due = every > 0 && (step % every == 0 || last);
-    if (due || !result_.reason.empty()) checkpoint();
+    if (due || best || !result_.reason.empty()) checkpoint();
   }
 
   void checkpoint() {
@@ -176,12 +206,12 @@ class GrpoRun {
 
   const GrpoRunConfig& config_;
   const RunOptions& options_;
-  RunFolder folder_;
   std::optional<Checkpoint> checkpoint_;
   Task task_;
   PolicyModel policy_;
   GrpoTrainer trainer_;
   Diagnosis diagnosis_;
+  RunFolder folder_;  // Made last: a wrong setting leaves no half-made folder.
   std::vector<Example> held_out_;
   RolloutConfig eval_rollout_;
   RunResult result_;
