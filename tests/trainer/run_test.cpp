@@ -52,7 +52,8 @@ std::vector<std::string> settings(std::vector<std::string> more = {}) {
                                "grpo.group_size=3",
                                "grpo.prompts_per_step=2",
                                "schedule.learning_rate=0.005",
-                               "trainer.steps=5"};
+                               "trainer.steps=5",
+                               "trainer.threads=1"};
   out.insert(out.end(), more.begin(), more.end());
   return out;
 }

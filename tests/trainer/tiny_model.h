@@ -13,6 +13,7 @@
 
 #include "temper/core/error.h"
 #include "temper/core/rng.h"
+#include "temper/core/threads.h"
 #include "temper/formats/hf_folder.h"
 #include "temper/nn/models.h"
 #include "temper/trainer/grpo.h"
@@ -96,7 +97,10 @@ inline std::vector<WriteTensor> tiny_tensors() {
 inline const fs::path& tiny_model() {
   struct Folder {
     fs::path path = fs::path(testing::TempDir()) / ("temper_tiny_model_" + std::to_string(getpid()));
-    Folder() { write_hf_folder(path, tiny_source(), tiny_tensors(), {}); }
+    Folder() {
+      set_num_threads(1);  // Products this small only wait for each other; one test asks for more.
+      write_hf_folder(path, tiny_source(), tiny_tensors(), {});
+    }
     ~Folder() {
       std::error_code ignored;
       fs::remove_all(path, ignored);
