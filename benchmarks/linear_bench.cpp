@@ -14,19 +14,21 @@ struct Buffers {
   std::vector<float> x, y, panels;
   std::vector<uint16_t> half;
   Buffers(int64_t rows, int64_t n, int64_t k)
-      : x(static_cast<size_t>(rows * k), 0.5f), y(static_cast<size_t>(rows * n), 0.25f),
+      : x(static_cast<size_t>(rows * k), 0.5f),
+        y(static_cast<size_t>(rows * n), 0.25f),
         panels(static_cast<size_t>(temper::kernels::panel_elements(n, k)), 0.125f),
         half(panels.size()) {
-    temper::kernels::panels_to_bf16(panels.data(), static_cast<int64_t>(panels.size()), half.data());
+    temper::kernels::panels_to_bf16(panels.data(), static_cast<int64_t>(panels.size()),
+                                    half.data());
   }
 };
 
 void report(benchmark::State& state, double bytes) {
   const double flops = 2.0 * static_cast<double>(state.range(0) * state.range(1) * state.range(2));
-  state.counters["FLOP/s"] = benchmark::Counter(
-      flops * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
-  state.counters["weight_B/s"] = benchmark::Counter(
-      bytes * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["FLOP/s"] = benchmark::Counter(flops * static_cast<double>(state.iterations()),
+                                                benchmark::Counter::kIsRate);
+  state.counters["weight_B/s"] = benchmark::Counter(bytes * static_cast<double>(state.iterations()),
+                                                    benchmark::Counter::kIsRate);
 }
 
 template <bool kHalf>
@@ -34,9 +36,12 @@ void forward(benchmark::State& state) {
   const int64_t rows = state.range(0), n = state.range(1), k = state.range(2);
   Buffers b(rows, n, k);
   for (auto _ : state) {
-    temper::kernels::linear({.x = b.x.data(), .x_stride = k,
+    temper::kernels::linear({.x = b.x.data(),
+                             .x_stride = k,
                              .weight = {b.panels.data(), kHalf ? b.half.data() : nullptr, n, k},
-                             .y = b.y.data(), .y_stride = n, .rows = rows});
+                             .y = b.y.data(),
+                             .y_stride = n,
+                             .rows = rows});
   }
   report(state, static_cast<double>(n * k * (kHalf ? 2 : 4)));
 }
@@ -45,9 +50,12 @@ void backward_input(benchmark::State& state) {
   const int64_t rows = state.range(0), n = state.range(1), k = state.range(2);
   Buffers b(rows, n, k);
   for (auto _ : state) {
-    temper::kernels::linear_backward_input({.dy = b.y.data(), .dy_stride = n,
+    temper::kernels::linear_backward_input({.dy = b.y.data(),
+                                            .dy_stride = n,
                                             .weight = {b.panels.data(), b.half.data(), n, k},
-                                            .dx = b.x.data(), .dx_stride = k, .rows = rows});
+                                            .dx = b.x.data(),
+                                            .dx_stride = k,
+                                            .rows = rows});
   }
   report(state, static_cast<double>(n * k * 2));
 }
@@ -56,9 +64,14 @@ void backward_weight(benchmark::State& state) {
   const int64_t rows = state.range(0), n = state.range(1), k = state.range(2);
   Buffers b(rows, n, k);
   for (auto _ : state) {
-    temper::kernels::linear_backward_weight({.dy = b.y.data(), .dy_stride = n, .x = b.x.data(),
-                                             .x_stride = k, .dweight = b.panels.data(),
-                                             .rows = rows, .n = n, .k = k});
+    temper::kernels::linear_backward_weight({.dy = b.y.data(),
+                                             .dy_stride = n,
+                                             .x = b.x.data(),
+                                             .x_stride = k,
+                                             .dweight = b.panels.data(),
+                                             .rows = rows,
+                                             .n = n,
+                                             .k = k});
   }
   report(state, static_cast<double>(n * k * 8));
 }

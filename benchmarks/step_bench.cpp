@@ -67,8 +67,8 @@ double libtorch_rate(const temper::CausalLM& lm, int64_t rows, at::ScalarType ty
   return flops / median(times);
 }
 
-/// Operations of one step's matrix products. Trunk: 2 a weight and row forward, 4 backward. Head: 2 to
-/// sample, 2 to score, 6 backward (its logits are computed again).
+/// Operations of one step's matrix products. Trunk: 2 a weight and row forward, 4 backward. Head: 2
+/// to sample, 2 to score, 6 backward (its logits are computed again).
 double step_flops(const temper::Rollout& r, const Weights& w) {
   double rollout_rows = static_cast<double>(r.stats.prompt_tokens + r.stats.completion_tokens);
   double train_rows = static_cast<double>(r.stats.prompt_tokens);
@@ -100,13 +100,16 @@ void run(const std::string& model, int steps) {
     const temper::Rollout r = trainer.step();
     const double flops = step_flops(r, weights);
     const double seconds = r.metrics.at("step_time");
-    const nlohmann::ordered_json line{
-        {"step", i + 1}, {"seconds", seconds}, {"rollout_s", r.metrics.at("time/rollout")},
-        {"update_s", r.metrics.at("time/update")}, {"gflop", flops / 1e9},
-        {"gflop_per_s", flops / seconds / 1e9}, {"libtorch_fp32_gflop_per_s", fp32 / 1e9},
-        {"libtorch_bf16_gflop_per_s", bf16 / 1e9},
-        {"times_fp32_bound", seconds / (flops / fp32)},
-        {"times_bf16_bound", seconds / (flops / bf16)}};
+    const nlohmann::ordered_json line{{"step", i + 1},
+                                      {"seconds", seconds},
+                                      {"rollout_s", r.metrics.at("time/rollout")},
+                                      {"update_s", r.metrics.at("time/update")},
+                                      {"gflop", flops / 1e9},
+                                      {"gflop_per_s", flops / seconds / 1e9},
+                                      {"libtorch_fp32_gflop_per_s", fp32 / 1e9},
+                                      {"libtorch_bf16_gflop_per_s", bf16 / 1e9},
+                                      {"times_fp32_bound", seconds / (flops / fp32)},
+                                      {"times_bf16_bound", seconds / (flops / bf16)}};
     std::printf("%s\n", line.dump().c_str());
     std::fflush(stdout);
   }

@@ -5,7 +5,8 @@ set_property(GLOBAL PROPERTY TEMPER_LAYERS "")
 
 function(temper_flags target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow
-    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)  # g++ 12 sees overlaps in std::string that are not there (PR105329)
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>  # g++ 12 sees overlaps in std::string that are not there (PR105329)
+    -Wno-missing-field-initializers)  # designated initialisers leave fields at their defaults on purpose
   if(TEMPER_WERROR)
     target_compile_options(${target} PRIVATE -Werror)
   endif()

@@ -48,7 +48,8 @@ int main(int argc, char** argv) {
   CLI::App app("GRPO with a reward written in this file.");
   std::string model = TEMPER_DEFAULT_MODEL;
   int64_t steps = 5;
-  app.add_option("--model", model, "GGUF file, Hugging Face folder or hub id")->capture_default_str();
+  app.add_option("--model", model, "GGUF file, Hugging Face folder or hub id")
+      ->capture_default_str();
   app.add_option("--steps", steps, "Rollouts")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {

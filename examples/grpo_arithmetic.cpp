@@ -1,6 +1,6 @@
 // Teaches a small chat model arithmetic by GRPO: it samples eight answers to each question, a rule
-// checks them, and answers better than their group's mean become more likely. Held-out questions are
-// asked before and after. Run it with --help for the few things that can be changed.
+// checks them, and answers better than their group's mean become more likely. Held-out questions
+// are asked before and after. Run it with --help for the few things that can be changed.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
@@ -16,13 +16,13 @@ namespace {
 std::string describe(const temper::HeldOutScore& s) {
   const temper::Interval i = temper::wilson_interval(s.correct, s.count);
   char line[200];
-  std::snprintf(line, sizeof line,
-                "%5.1f %% right (%lld of %lld; 95 %% interval %.1f to %.1f), %5.1f %% in the asked form; "
-                "greedy %5.1f %% right",
-                100.0 * static_cast<double>(s.correct) / static_cast<double>(s.count),
-                static_cast<long long>(s.correct), static_cast<long long>(s.count), 100 * i.low,
-                100 * i.high, 100 * s.metrics.at("eval/regex_format"),
-                100 * s.metrics.at("eval/greedy/numeric_answer"));
+  std::snprintf(
+      line, sizeof line,
+      "%5.1f %% right (%lld of %lld; 95 %% interval %.1f to %.1f), %5.1f %% in the asked form; "
+      "greedy %5.1f %% right",
+      100.0 * static_cast<double>(s.correct) / static_cast<double>(s.count),
+      static_cast<long long>(s.correct), static_cast<long long>(s.count), 100 * i.low, 100 * i.high,
+      100 * s.metrics.at("eval/regex_format"), 100 * s.metrics.at("eval/greedy/numeric_answer"));
   return line;
 }
 
@@ -54,11 +54,13 @@ temper::GrpoRunConfig demo_config(const std::string& model, int64_t steps) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("GRPO on generated arithmetic, from a chat model's first answers to its trained ones.");
+  CLI::App app(
+      "GRPO on generated arithmetic, from a chat model's first answers to its trained ones.");
   std::string model = TEMPER_DEFAULT_MODEL;
   std::string output = "runs/demo";
   int64_t steps = 24;
-  app.add_option("--model", model, "GGUF file, Hugging Face folder or hub id")->capture_default_str();
+  app.add_option("--model", model, "GGUF file, Hugging Face folder or hub id")
+      ->capture_default_str();
   app.add_option("--output", output, "Run folder (must not hold a run)")->capture_default_str();
   app.add_option("--steps", steps, "Rollouts, each followed by one update")->capture_default_str();
   CLI11_PARSE(app, argc, argv);

@@ -1,5 +1,5 @@
-// The trainer's parts called one by one: sample, score, estimate advantages, update. The same steps as
-// OnlineTrainer::step(), with the same bits; put between them what you need.
+// The trainer's parts called one by one: sample, score, estimate advantages, update. The same steps
+// as OnlineTrainer::step(), with the same bits; put between them what you need.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
@@ -45,7 +45,8 @@ int main(int argc, char** argv) {
   CLI::App app("A training loop of one's own over the online trainer's parts.");
   std::string model = TEMPER_DEFAULT_MODEL;
   int64_t steps = 3;
-  app.add_option("--model", model, "GGUF file, Hugging Face folder or hub id")->capture_default_str();
+  app.add_option("--model", model, "GGUF file, Hugging Face folder or hub id")
+      ->capture_default_str();
   app.add_option("--steps", steps, "Rollouts")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {

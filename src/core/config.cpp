@@ -32,10 +32,12 @@ bool matches(const Json& j) {
   if constexpr (std::is_same_v<T, double>) return j.is_number();
   if constexpr (std::is_same_v<T, std::string>) return j.is_string();
   if constexpr (std::is_same_v<T, std::vector<std::string>>) {
-    return j.is_array() && std::all_of(j.begin(), j.end(), [](const Json& e) { return e.is_string(); });
+    return j.is_array() &&
+           std::all_of(j.begin(), j.end(), [](const Json& e) { return e.is_string(); });
   }
   if constexpr (std::is_same_v<T, std::vector<double>>) {
-    return j.is_array() && std::all_of(j.begin(), j.end(), [](const Json& e) { return e.is_number(); });
+    return j.is_array() &&
+           std::all_of(j.begin(), j.end(), [](const Json& e) { return e.is_number(); });
   }
 }
 
@@ -171,8 +173,8 @@ void config_from_json(const std::vector<ConfigField>& fields, const Json& json,
 
 void config_set(const std::vector<ConfigField>& fields, std::string_view assignment) {
   const size_t equals = assignment.find('=');
-  TEMPER_CHECK(equals != std::string_view::npos && equals > 0,
-               "--set expects key=value, got \"", assignment, "\"");
+  TEMPER_CHECK(equals != std::string_view::npos && equals > 0, "--set expects key=value, got \"",
+               assignment, "\"");
   const std::string name(assignment.substr(0, equals));
   const ConfigField* field = find(fields, name);
   if (field == nullptr) unknown_key(fields, name, "--set");

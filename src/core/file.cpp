@@ -90,16 +90,15 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
     ::unlink(temporary.c_str());
     throw;
   }
-  TEMPER_CHECK(::rename(temporary.c_str(), path.c_str()) == 0, "cannot rename ",
-               temporary.string(), " to ", path.string(), ": ", std::strerror(errno));
+  TEMPER_CHECK(::rename(temporary.c_str(), path.c_str()) == 0, "cannot rename ", temporary.string(),
+               " to ", path.string(), ": ", std::strerror(errno));
   fsync_path(folder);
 }
 
 fs::path plain_child(const fs::path& folder, std::string_view name) {
-  const bool plain = !name.empty() && name != "." && name != ".." &&
-                     name.find('/') == std::string_view::npos &&
-                     name.find('\\') == std::string_view::npos &&
-                     name.find('\0') == std::string_view::npos;
+  const bool plain =
+      !name.empty() && name != "." && name != ".." && name.find('/') == std::string_view::npos &&
+      name.find('\\') == std::string_view::npos && name.find('\0') == std::string_view::npos;
   TEMPER_CHECK(plain, "expected a plain file name inside ", folder.string(), ", got \"", name,
                "\": a name must not leave its folder");
   return folder / fs::path(std::string(name));

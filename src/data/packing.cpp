@@ -6,7 +6,8 @@ namespace temper {
 namespace {
 
 void append_segment(TokenBatch& b, int32_t parent, std::span<const int32_t> ids, int64_t position) {
-  b.segments.push_back({parent, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(ids.size()), -1});
+  b.segments.push_back(
+      {parent, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(ids.size()), -1});
   for (const int32_t id : ids) {
     b.ids.push_back(id);
     b.positions.push_back(static_cast<int32_t>(position++));
@@ -26,7 +27,8 @@ CompletionBatch pack_completions(std::span<const PackedGroup> groups) {
     for (const auto& completion : group.completions) {
       const int32_t start = static_cast<int32_t>(out.tokens.ids.size());
       if (completion.size() > 1) {
-        append_segment(out.tokens, parent, completion.first(completion.size() - 1), std::ssize(group.prompt));
+        append_segment(out.tokens, parent, completion.first(completion.size() - 1),
+                       std::ssize(group.prompt));
       }
       for (size_t t = 0; t < completion.size(); ++t) {
         out.rows.push_back(t == 0 ? prompt_end : start + static_cast<int32_t>(t) - 1);

@@ -13,20 +13,25 @@ namespace {
 void weight_gradient(const float* dy, const float* x, const Parameter& w, const Parameter* bias,
                      int64_t rows) {
   if (!w.grad.defined()) return;
-  kernels::linear_backward_weight({.dy = dy, .dy_stride = w.n, .x = x, .x_stride = w.k,
+  kernels::linear_backward_weight({.dy = dy,
+                                   .dy_stride = w.n,
+                                   .x = x,
+                                   .x_stride = w.k,
                                    .dweight = w.grad_data(),
                                    .dbias = bias == nullptr ? nullptr : bias->grad_data(),
-                                   .rows = rows, .n = w.n, .k = w.k});
+                                   .rows = rows,
+                                   .n = w.n,
+                                   .k = w.k});
 }
 
 void input_gradient(const float* dy, const Parameter& w, float* dx, int64_t rows) {
-  kernels::linear_backward_input({.dy = dy, .dy_stride = w.n, .weight = w.packed(), .dx = dx,
-                                  .dx_stride = w.k, .rows = rows});
+  kernels::linear_backward_input(
+      {.dy = dy, .dy_stride = w.n, .weight = w.packed(), .dx = dx, .dx_stride = w.k, .rows = rows});
 }
 
 /// dx += the norm's input gradient; the norm's weight gradient is added to.
-void norm_gradient(const float* dy, const float* x, const Parameter& w, const float* rstd, float* dx,
-                   int64_t rows) {
+void norm_gradient(const float* dy, const float* x, const Parameter& w, const float* rstd,
+                   float* dx, int64_t rows) {
   kernels::rms_norm_backward({dy, x, w.data(), rstd, dx, true, w.grad_data(), rows, w.n});
 }
 
@@ -63,12 +68,13 @@ void CausalLM::qkv_backward(int64_t layer, const ForwardTape& tape, LayerTape& t
   kernels::rope(dqkv, width, tape.batch.positions, c.heads, rope_, true);
   kernels::rope(dqkv + q_width, width, tape.batch.positions, c.kv_heads, rope_, true);
   if (l.q_norm == nullptr) return;
-  const auto norm = [&](Parameter& w, int64_t heads, int64_t at, FloatBuffer& raw, FloatBuffer& rstd) {
+  const auto norm = [&](Parameter& w, int64_t heads, int64_t at, FloatBuffer& raw,
+                        FloatBuffer& rstd) {
     const int64_t columns = heads * c.head_dim;
     float* d = scratch_.a.ensure(static_cast<size_t>(rows * columns));
     copy_columns(dqkv + at, width, d, columns, rows, columns);
-    kernels::rms_norm_backward({d, raw.data(), w.data(), rstd.data(), d, false, w.grad_data(),
-                                rows * heads, c.head_dim});
+    kernels::rms_norm_backward(
+        {d, raw.data(), w.data(), rstd.data(), d, false, w.grad_data(), rows * heads, c.head_dim});
     copy_columns(d, columns, dqkv + at, width, rows, columns);
   };
   norm(*l.q_norm, c.heads, 0, t.q_raw, t.rstd_q);

@@ -61,7 +61,8 @@ CausalLM::Layer CausalLM::declare_layer(int64_t index) {
   }
   l.o = matrix(prefix + "o", one("self_attn.o_proj.weight", h), q);
   if (c.o_bias) l.o_bias = vector(prefix + "o_bias", one("self_attn.o_proj.bias", h));
-  l.norm_mid = vector(prefix + "post_attention_layernorm", one("post_attention_layernorm.weight", h));
+  l.norm_mid =
+      vector(prefix + "post_attention_layernorm", one("post_attention_layernorm.weight", h));
   l.gate_up = matrix(prefix + "gate_up", gate_parts("weight"), h);
   l.down = matrix(prefix + "down", one("mlp.down_proj.weight", h), c.intermediate_size);
   if (c.mlp_bias) {
@@ -148,7 +149,8 @@ size_t CausalLM::weight_bytes() const {
 std::vector<WriteTensor> CausalLM::write_tensors() const {
   std::vector<WriteTensor> out;
   for (const auto& p : params_) {
-    TEMPER_CHECK(p->value.defined(), "[save] ", p->name, " is frozen in bf16; save the policy instead");
+    TEMPER_CHECK(p->value.defined(), "[save] ", p->name,
+                 " is frozen in bf16; save the policy instead");
     for (const auto& part : p->parts) {
       std::vector<int64_t> shape{part.rows};
       if (p->matrix) shape.push_back(p->k);

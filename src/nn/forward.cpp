@@ -16,8 +16,13 @@ namespace {
 
 kernels::LinearArgs linear_args(const float* x, const Parameter& w, const Parameter* bias, float* y,
                                 int64_t rows) {
-  return {.x = x, .x_stride = w.k, .weight = w.packed(),
-          .bias = bias == nullptr ? nullptr : bias->data(), .y = y, .y_stride = w.n, .rows = rows};
+  return {.x = x,
+          .x_stride = w.k,
+          .weight = w.packed(),
+          .bias = bias == nullptr ? nullptr : bias->data(),
+          .y = y,
+          .y_stride = w.n,
+          .rows = rows};
 }
 
 }  // namespace
@@ -71,7 +76,8 @@ void CausalLM::qkv_forward(int64_t layer, const TokenBatch& batch, LayerTape& t)
   float* qkv = t.qkv.ensure(n * static_cast<size_t>(width));
   kernels::linear(linear_args(h, *l.qkv, l.qkv_bias, qkv, rows));
   if (l.q_norm != nullptr) {
-    const auto norm = [&](Parameter& w, int64_t heads, int64_t at, FloatBuffer& raw, FloatBuffer& rstd) {
+    const auto norm = [&](Parameter& w, int64_t heads, int64_t at, FloatBuffer& raw,
+                          FloatBuffer& rstd) {
       const int64_t columns = heads * c.head_dim;
       float* from = raw.ensure(n * static_cast<size_t>(columns));
       float* normed = scratch_.a.ensure(n * static_cast<size_t>(columns));

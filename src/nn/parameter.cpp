@@ -46,7 +46,8 @@ void Parameter::get_part(const ParameterPart& part, const at::Tensor& of, float*
 
 void Parameter::refresh_half() {
   if (!half.defined()) return;
-  kernels::panels_to_bf16(data(), elements(), reinterpret_cast<uint16_t*>(half.data_ptr<int16_t>()));
+  kernels::panels_to_bf16(data(), elements(),
+                          reinterpret_cast<uint16_t*>(half.data_ptr<int16_t>()));
 }
 
 }  // namespace temper

@@ -30,7 +30,8 @@ void CausalLM::check_batch(const TokenBatch& batch, const KvStore* kv) const {
                  " has no node, but the batch runs over a KvStore");
     next += segment.length;
   }
-  TEMPER_CHECK(next == batch.rows(), "[forward] segments cover ", next, " of ", batch.rows(), " rows");
+  TEMPER_CHECK(next == batch.rows(), "[forward] segments cover ", next, " of ", batch.rows(),
+               " rows");
 }
 
 AttentionPlan CausalLM::make_plan(const TokenBatch& batch, KvStore* kv) const {
@@ -60,7 +61,8 @@ AttentionPlan CausalLM::make_plan(const TokenBatch& batch, KvStore* kv) const {
     totals.push_back(before + segment.length);
     for (int32_t i = 0; i < segment.length; ++i) {
       const int32_t visible = static_cast<int32_t>(before + i + 1);
-      plan.queries.push_back({begin, end, visible, batch.positions[static_cast<size_t>(segment.start + i)]});
+      plan.queries.push_back(
+          {begin, end, visible, batch.positions[static_cast<size_t>(segment.start + i)]});
     }
   }
   return plan;

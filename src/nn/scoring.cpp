@@ -33,8 +33,11 @@ TokenScores run_head(CausalLM& model, const at::Tensor& hidden, ScoringTape& tap
     std::copy_n(from + tape.request.rows[static_cast<size_t>(i)] * k, k, rows + i * k);
   }
   tape.scores = {at::empty({m}, at::kFloat), at::empty({m}, at::kFloat)};
-  kernels::linear_logprob({.hidden = rows, .hidden_stride = k, .head = model.head().packed(),
-                           .targets = tape.request.targets.data(), .rows = m,
+  kernels::linear_logprob({.hidden = rows,
+                           .hidden_stride = k,
+                           .head = model.head().packed(),
+                           .targets = tape.request.targets.data(),
+                           .rows = m,
                            .inverse_temperature = tape.inverse_temperature,
                            .logprob = tape.scores.logprobs.data_ptr<float>(),
                            .entropy = tape.scores.entropy.data_ptr<float>(),
@@ -77,16 +80,21 @@ void score_backward(CausalLM& model, ScoringTape& tape, const at::Tensor& dlogpr
                "[score_backward] expected ", m, " gradients, one a scored token");
   float* drows = tape.dhidden_rows.ensure(static_cast<size_t>(m * k));
   const Parameter& head = model.head();
-  kernels::linear_logprob_backward(
-      {.forward = {.hidden = tape.hidden_rows.data(), .hidden_stride = k, .head = head.packed(),
-                   .targets = tape.request.targets.data(), .rows = m,
-                   .inverse_temperature = tape.inverse_temperature,
-                   .logprob = tape.scores.logprobs.data_ptr<float>(),
-                   .entropy = tape.scores.entropy.data_ptr<float>(), .max = tape.max.data(),
-                   .log_sum = tape.log_sum.data()},
-       .dlogprob = dlogprob.data_ptr<float>(),
-       .dentropy = dh.defined() ? dh.data_ptr<float>() : nullptr,
-       .dhidden = drows, .dhidden_stride = k, .dweight = head.grad_data()});
+  kernels::linear_logprob_backward({.forward = {.hidden = tape.hidden_rows.data(),
+                                                .hidden_stride = k,
+                                                .head = head.packed(),
+                                                .targets = tape.request.targets.data(),
+                                                .rows = m,
+                                                .inverse_temperature = tape.inverse_temperature,
+                                                .logprob = tape.scores.logprobs.data_ptr<float>(),
+                                                .entropy = tape.scores.entropy.data_ptr<float>(),
+                                                .max = tape.max.data(),
+                                                .log_sum = tape.log_sum.data()},
+                                    .dlogprob = dlogprob.data_ptr<float>(),
+                                    .dentropy = dh.defined() ? dh.data_ptr<float>() : nullptr,
+                                    .dhidden = drows,
+                                    .dhidden_stride = k,
+                                    .dweight = head.grad_data()});
   at::Tensor dhidden = at::zeros({tape.forward.batch.rows(), k}, at::kFloat);
   float* to = dhidden.data_ptr<float>();
   for (int64_t i = 0; i < m; ++i) {

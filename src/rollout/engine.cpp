@@ -16,7 +16,11 @@ class Run {
  public:
   Run(CausalLM& lm, const ModelText& text, const RolloutConfig& config,
       const RolloutRequest& request)
-      : lm_(lm), text_(text), config_(config), request_(request), params_(config.sampling()),
+      : lm_(lm),
+        text_(text),
+        config_(config),
+        request_(request),
+        params_(config.sampling()),
         hidden_(lm.config().hidden_size) {
     samples_.resize(request.prompts.size() * static_cast<size_t>(request.group_size));
     for (size_t s = 0; s < samples_.size(); ++s) {
@@ -38,7 +42,8 @@ class Run {
       rows = hidden.data_ptr<float>();
     }
     for (const auto& [group, row] : work.finished_prompts) {
-      prompt_rows_[static_cast<size_t>(group)].assign(rows + row * hidden_, rows + (row + 1) * hidden_);
+      prompt_rows_[static_cast<size_t>(group)].assign(rows + row * hidden_,
+                                                      rows + (row + 1) * hidden_);
     }
     draw(work, rows);
     for (size_t i = 0; i < work.draws.size(); ++i) {
@@ -61,18 +66,22 @@ class Run {
     draws_.clear();
     for (size_t i = 0; i < count; ++i) {
       const auto& d = work.draws[i];
-      const float* from = d.row < 0 ? prompt_rows_[static_cast<size_t>(d.group)].data()
-                                    : rows + d.row * hidden_;
+      const float* from =
+          d.row < 0 ? prompt_rows_[static_cast<size_t>(d.group)].data() : rows + d.row * hidden_;
       std::copy_n(from, hidden_, gathered_.data() + i * static_cast<size_t>(hidden_));
-      const auto position = static_cast<uint32_t>(samples_[static_cast<size_t>(d.sequence)].ids.size());
+      const auto position =
+          static_cast<uint32_t>(samples_[static_cast<size_t>(d.sequence)].ids.size());
       const auto bits = keyed_random(request_.seed, RngPurpose::kSample, request_.step,
                                      static_cast<uint64_t>(d.sequence), position);
       draws_.push_back({&params_, seen(d.sequence), uniform_from_bits(bits[0], bits[1])});
     }
     drawn_.resize(count);
     const int64_t allowed = std::min(lm_.config().vocab_size, text_.tokenizer().vocab_size());
-    kernels::linear_sample({.hidden = gathered_.data(), .hidden_stride = hidden_,
-                            .head = lm_.head().packed(), .allowed = allowed, .rows = draws_,
+    kernels::linear_sample({.hidden = gathered_.data(),
+                            .hidden_stride = hidden_,
+                            .head = lm_.head().packed(),
+                            .allowed = allowed,
+                            .rows = draws_,
                             .out = drawn_});
   }
 
@@ -169,7 +178,8 @@ RolloutEngine::RolloutEngine(CausalLM& lm, const ModelText& text, RolloutConfig 
   config_.validate();
 }
 
-std::vector<Sample> RolloutEngine::generate(const RolloutRequest& request, const OnToken& on_token) {
+std::vector<Sample> RolloutEngine::generate(const RolloutRequest& request,
+                                            const OnToken& on_token) {
   stats_ = {};
   if (request.prompts.empty()) return {};
   check_request(request, config_, lm_.config());

@@ -16,7 +16,8 @@ Scheduler::Scheduler(const RolloutRequest& request, const RolloutConfig& config,
 void Scheduler::append_rows(int32_t node, std::span<const int32_t> ids, int64_t position,
                             Work& work) {
   TokenBatch& b = work.batch;
-  b.segments.push_back({-1, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(ids.size()), node});
+  b.segments.push_back(
+      {-1, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(ids.size()), node});
   for (const int32_t id : ids) {
     b.ids.push_back(id);
     b.positions.push_back(static_cast<int32_t>(position++));
@@ -81,7 +82,8 @@ bool Scheduler::feed_prompt(int64_t g, int64_t& budget, Work& work) {
     }
     return false;
   }
-  append_rows(group.node, std::span(ids).subspan(static_cast<size_t>(group.fed), static_cast<size_t>(rows)),
+  append_rows(group.node,
+              std::span(ids).subspan(static_cast<size_t>(group.fed), static_cast<size_t>(rows)),
               group.fed, work);
   group.fed += rows;
   budget -= rows;

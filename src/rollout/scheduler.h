@@ -12,8 +12,8 @@
 namespace temper {
 
 /// Decides which tokens the next forward computes, within the KvStore's memory.
-/// Older groups go first; when memory runs out the youngest running sequence gives its pages back and
-/// is computed again later, so the oldest always gets on.
+/// Older groups go first; when memory runs out the youngest running sequence gives its pages back
+/// and is computed again later, so the oldest always gets on.
 class Scheduler {
  public:
   Scheduler(const RolloutRequest& request, const RolloutConfig& config, KvStore& kv,
@@ -22,7 +22,7 @@ class Scheduler {
   /// A row of the next forward that tokens are drawn from.
   struct Draw {
     int64_t sequence;
-    int32_t row;      ///< In the batch, or -1: the group's stored prompt row.
+    int32_t row;  ///< In the batch, or -1: the group's stored prompt row.
     int64_t group;
   };
   struct Work {
@@ -40,9 +40,9 @@ class Scheduler {
  private:
   struct Group {
     int32_t node = -1;
-    int64_t fed = 0;      // Prompt tokens in the store.
-    bool ready = false;   // Its last hidden row is with the engine, also when its pages are gone.
-    int64_t ended = 0;    // Completions that are through.
+    int64_t fed = 0;     // Prompt tokens in the store.
+    bool ready = false;  // Its last hidden row is with the engine, also when its pages are gone.
+    int64_t ended = 0;   // Completions that are through.
   };
   struct Sequence {
     int32_t node = -1;

@@ -12,7 +12,8 @@ namespace {
 struct Inner {
   double clip_range = 0.2;
   std::string loss = "dapo";
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v(clip_range, "clip_range", "Clip range.");
     v(loss, "loss", "Loss.", {"dapo", "grpo"});
   }
@@ -23,7 +24,8 @@ struct Outer {
   bool resume = false;
   std::vector<double> weights;
   Inner grpo;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v(steps, "steps", "Steps.");
     v(resume, "resume", "Resume.");
     v(weights, "weights", "Weights.");
@@ -46,8 +48,9 @@ TEST(Config, RoundTripsThroughJson) {
   a.weights = {0.5, 2};
   a.grpo.loss = "grpo";
   const auto json = config_to_json(config_fields(a));
-  EXPECT_EQ(json.dump(),
-            R"({"steps":7,"resume":false,"weights":[0.5,2.0],"grpo":{"clip_range":0.2,"loss":"grpo"}})");
+  EXPECT_EQ(
+      json.dump(),
+      R"({"steps":7,"resume":false,"weights":[0.5,2.0],"grpo":{"clip_range":0.2,"loss":"grpo"}})");
   Outer b;
   config_from_json(config_fields(b), json, "test");
   EXPECT_EQ(config_to_json(config_fields(b)), json);

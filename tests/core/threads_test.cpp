@@ -26,9 +26,11 @@ TEST(ParallelFor, CoversEveryIndexOnceAtAnyThreadCount) {
 
 TEST(ParallelFor, RethrowsTheBodysError) {
   set_num_threads(3);
-  EXPECT_THROW(parallel_for(30, 1, [](int64_t begin, int64_t) {
-    if (begin > 0) fail("part failed");
-  }), Error);
+  EXPECT_THROW(parallel_for(30, 1,
+                            [](int64_t begin, int64_t) {
+                              if (begin > 0) fail("part failed");
+                            }),
+               Error);
   int64_t sum = 0;  // The pool still works after a failure.
   parallel_for(4, 4, [&](int64_t begin, int64_t end) { sum += end - begin; });
   EXPECT_EQ(sum, 4);
@@ -39,9 +41,8 @@ TEST(ParallelFor, NestedCallsRunSerially) {
   set_num_threads(2);
   std::atomic<int> total{0};
   parallel_for(4, 1, [&](int64_t begin, int64_t end) {
-    parallel_for(10, 1, [&](int64_t b, int64_t e) {
-      total += static_cast<int>((e - b) * (end - begin));
-    });
+    parallel_for(10, 1,
+                 [&](int64_t b, int64_t e) { total += static_cast<int>((e - b) * (end - begin)); });
   });
   EXPECT_EQ(total.load(), 40);
 }

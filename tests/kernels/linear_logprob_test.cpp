@@ -1,5 +1,5 @@
-// Oracle: softmax in double over the same logits, and its derivatives written out (algorithms: dlp/dz
-// = 1[y] - p, dH/dz = -p (ln p + H), both over the temperature).
+// Oracle: softmax in double over the same logits, and its derivatives written out (algorithms:
+// dlp/dz = 1[y] - p, dH/dz = -p (ln p + H), both over the temperature).
 #include "temper/kernels/linear_logprob.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +26,8 @@ Floats random_floats(int64_t n, uint64_t seed, float scale) {
 struct Head {
   int64_t vocab, k;
   Floats rows, panels;
-  Head(int64_t vocab_, int64_t k_) : vocab(vocab_), k(k_), rows(random_floats(vocab_ * k_, 2, 1.0f)) {
+  Head(int64_t vocab_, int64_t k_)
+      : vocab(vocab_), k(k_), rows(random_floats(vocab_ * k_, 2, 1.0f)) {
     panels.assign(static_cast<size_t>(panel_elements(vocab, k)), 0.0f);
     pack_rows(rows.data(), vocab, k, 0, panels.data());
   }
@@ -38,12 +39,19 @@ struct Outputs {
   explicit Outputs(size_t m) : logprob(m), entropy(m), max(m), log_sum(m) {}
 };
 
-LinearLogprobArgs args_of(const Head& head, const Floats& hidden, const std::vector<int32_t>& targets,
-                          float inverse_temperature, Outputs& out) {
-  return {.hidden = hidden.data(), .hidden_stride = head.k, .head = head.weight(),
-          .targets = targets.data(), .rows = static_cast<int64_t>(targets.size()),
-          .inverse_temperature = inverse_temperature, .logprob = out.logprob.data(),
-          .entropy = out.entropy.data(), .max = out.max.data(), .log_sum = out.log_sum.data()};
+LinearLogprobArgs args_of(const Head& head, const Floats& hidden,
+                          const std::vector<int32_t>& targets, float inverse_temperature,
+                          Outputs& out) {
+  return {.hidden = hidden.data(),
+          .hidden_stride = head.k,
+          .head = head.weight(),
+          .targets = targets.data(),
+          .rows = static_cast<int64_t>(targets.size()),
+          .inverse_temperature = inverse_temperature,
+          .logprob = out.logprob.data(),
+          .entropy = out.entropy.data(),
+          .max = out.max.data(),
+          .log_sum = out.log_sum.data()};
 }
 
 std::vector<double> softmax(const Head& h, const float* x, double inverse_temperature) {
@@ -51,7 +59,8 @@ std::vector<double> softmax(const Head& h, const float* x, double inverse_temper
   double max = -1e300, sum = 0;
   for (int64_t v = 0; v < h.vocab; ++v) {
     double dot = 0;
-    for (int64_t i = 0; i < h.k; ++i) dot += double{x[i]} * double{h.rows[static_cast<size_t>(v * h.k + i)]};
+    for (int64_t i = 0; i < h.k; ++i)
+      dot += double{x[i]} * double{h.rows[static_cast<size_t>(v * h.k + i)]};
     z[static_cast<size_t>(v)] = dot * inverse_temperature;
     max = std::max(max, z[static_cast<size_t>(v)]);
   }
@@ -73,8 +82,11 @@ TEST(LinearLogprob, ValuesAndGradientsMatchTheFormulas) {
       linear_logprob(args);
       const Floats g = random_floats(m, 4, 1), e = random_floats(m, 5, 1);
       Floats dhidden(static_cast<size_t>(m * 24), NAN), dpanels(head.panels.size(), 0.0f);
-      linear_logprob_backward({.forward = args, .dlogprob = g.data(), .dentropy = e.data(),
-                               .dhidden = dhidden.data(), .dhidden_stride = 24,
+      linear_logprob_backward({.forward = args,
+                               .dlogprob = g.data(),
+                               .dentropy = e.data(),
+                               .dhidden = dhidden.data(),
+                               .dhidden_stride = 24,
                                .dweight = dpanels.data()});
       std::vector<double> dw(static_cast<size_t>(vocab * 24), 0.0);
       for (int64_t r = 0; r < m; ++r) {
@@ -91,10 +103,12 @@ TEST(LinearLogprob, ValuesAndGradientsMatchTheFormulas) {
                                                    double{e[at]} * q * (std::log(q) + entropy));
           for (int64_t i = 0; i < 24; ++i) {
             dx[static_cast<size_t>(i)] += dz * double{head.rows[static_cast<size_t>(v * 24 + i)]};
-            dw[static_cast<size_t>(v * 24 + i)] += dz * double{hidden[static_cast<size_t>(r * 24 + i)]};
+            dw[static_cast<size_t>(v * 24 + i)] +=
+                dz * double{hidden[static_cast<size_t>(r * 24 + i)]};
           }
         }
-        for (int64_t i = 0; i < 24; ++i) ASSERT_NEAR(dhidden[static_cast<size_t>(r * 24 + i)], dx[static_cast<size_t>(i)], 2e-5);
+        for (int64_t i = 0; i < 24; ++i)
+          ASSERT_NEAR(dhidden[static_cast<size_t>(r * 24 + i)], dx[static_cast<size_t>(i)], 2e-5);
       }
       Floats rows(static_cast<size_t>(vocab * 24));
       unpack_rows(dpanels.data(), 0, vocab, 24, rows.data());
@@ -124,8 +138,10 @@ TEST(LinearLogprob, BitsDoNotDependOnTheBatchOrThreads) {
         EXPECT_EQ(out.logprob[static_cast<size_t>(r)], whole.logprob[static_cast<size_t>(at + r)]);
         EXPECT_EQ(out.entropy[static_cast<size_t>(r)], whole.entropy[static_cast<size_t>(at + r)]);
       }
-      linear_logprob_backward({.forward = args, .dlogprob = g.data() + at,
-                               .dhidden = dx.data() + at * 40, .dhidden_stride = 40,
+      linear_logprob_backward({.forward = args,
+                               .dlogprob = g.data() + at,
+                               .dhidden = dx.data() + at * 40,
+                               .dhidden_stride = 40,
                                .dweight = dw.data()});
       at += n;
     }
@@ -142,20 +158,26 @@ TEST(LinearLogprob, BitsDoNotDependOnTheBatchOrThreads) {
 TEST(LinearSample, PolicyNumbersHaveTheBitsOfScoring) {
   const Head head(700, 16);
   const Floats hidden = random_floats(70 * 16, 8, 2);
-  for (const SamplingParams params : {SamplingParams{.temperature = 0.7f}, SamplingParams{.temperature = 0},
-                                      SamplingParams{.temperature = 1.3f, .top_k = 20, .top_p = 0.8f}}) {
+  for (const SamplingParams params :
+       {SamplingParams{.temperature = 0.7f}, SamplingParams{.temperature = 0},
+        SamplingParams{.temperature = 1.3f, .top_k = 20, .top_p = 0.8f}}) {
     std::vector<SampleRow> rows;
     for (int i = 0; i < 70; ++i) rows.push_back({&params, {}, (i + 0.5) / 70});
     std::vector<SampledToken> drawn(70);
-    linear_sample({.hidden = hidden.data(), .hidden_stride = 16, .head = head.weight(),
-                   .allowed = 650, .rows = rows, .out = drawn});
+    linear_sample({.hidden = hidden.data(),
+                   .hidden_stride = 16,
+                   .head = head.weight(),
+                   .allowed = 650,
+                   .rows = rows,
+                   .out = drawn});
     std::vector<int32_t> targets;
     for (const auto& t : drawn) {
       targets.push_back(t.id);
       EXPECT_LT(t.id, 650);
     }
     Outputs out(70);
-    linear_logprob(args_of(head, hidden, targets, params.temperature == 0 ? 1.0f : 1.0f / params.temperature, out));
+    linear_logprob(args_of(head, hidden, targets,
+                           params.temperature == 0 ? 1.0f : 1.0f / params.temperature, out));
     for (size_t i = 0; i < 70; ++i) {
       EXPECT_EQ(drawn[i].policy_logprob, out.logprob[i]);
       EXPECT_EQ(drawn[i].entropy, out.entropy[i]);
@@ -179,8 +201,12 @@ TEST(LinearSample, FrequenciesAreTheDistribution) {
     rows.push_back({&params, {}, (i + 0.5) / n});
   }
   std::vector<SampledToken> drawn(static_cast<size_t>(n));
-  linear_sample({.hidden = hidden.data(), .hidden_stride = 3, .head = head.weight(), .allowed = 5,
-                 .rows = rows, .out = drawn});
+  linear_sample({.hidden = hidden.data(),
+                 .hidden_stride = 3,
+                 .head = head.weight(),
+                 .allowed = 5,
+                 .rows = rows,
+                 .out = drawn});
   const auto p = softmax(head, one.data(), 1 / 0.8);
   std::vector<int> counts(5);
   for (const auto& t : drawn) counts[static_cast<size_t>(t.id)]++;

@@ -1,12 +1,11 @@
 #include "temper/kernels/linear.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
-
-#include <hwy/targets.h>
 
 #include "temper/core/dtype.h"
 #include "temper/core/rng.h"
@@ -44,7 +43,11 @@ struct Case {
 
 Floats run_linear(const Case& c, const Floats& x, int64_t rows) {
   Floats y(static_cast<size_t>(rows * c.n), NAN);
-  linear({.x = x.data(), .x_stride = c.k, .weight = c.weight(), .y = y.data(), .y_stride = c.n,
+  linear({.x = x.data(),
+          .x_stride = c.k,
+          .weight = c.weight(),
+          .y = y.data(),
+          .y_stride = c.n,
           .rows = rows});
   return y;
 }
@@ -114,8 +117,14 @@ TEST(Linear, AddsBiasAndResidual) {
   const Floats plain = run_linear(c, x, 2);
   Floats y = random_floats(80, 6);
   const Floats before = y;
-  linear({.x = x.data(), .x_stride = 8, .weight = c.weight(), .bias = bias.data(), .y = y.data(),
-          .y_stride = 40, .rows = 2, .add = true});
+  linear({.x = x.data(),
+          .x_stride = 8,
+          .weight = c.weight(),
+          .bias = bias.data(),
+          .y = y.data(),
+          .y_stride = 40,
+          .rows = 2,
+          .add = true});
   for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], before[i] + (plain[i] + bias[i % 40]));
 }
 
@@ -126,8 +135,12 @@ TEST(LinearBackward, InputGradientMatchesTheSumInDouble) {
       if (bf16) c.round_to_bf16();
       const Floats dy = random_floats(14 * n, 9);
       Floats dx(14 * 45, NAN);
-      linear_backward_input({.dy = dy.data(), .dy_stride = n, .weight = c.weight(), .dx = dx.data(),
-                             .dx_stride = 45, .rows = 14});
+      linear_backward_input({.dy = dy.data(),
+                             .dy_stride = n,
+                             .weight = c.weight(),
+                             .dx = dx.data(),
+                             .dx_stride = 45,
+                             .rows = 14});
       for (int64_t r = 0; r < 14; ++r) {
         for (int64_t k = 0; k < 45; ++k) {
           double sum = 0;
@@ -147,12 +160,19 @@ TEST(LinearBackward, WeightGradientMatchesAndSplitsBitwise) {
   const Floats dy = random_floats(rows * n, 1);
   const Floats x = random_floats(rows * k, 2);
   const auto run = [&](const std::vector<int64_t>& parts) {
-    std::pair<Floats, Floats> d{Floats(static_cast<size_t>(panel_elements(n, k)), 0.0f), Floats(n, 0.0f)};
+    std::pair<Floats, Floats> d{Floats(static_cast<size_t>(panel_elements(n, k)), 0.0f),
+                                Floats(n, 0.0f)};
     int64_t at = 0;
     for (const int64_t part : parts) {
-      linear_backward_weight({.dy = dy.data() + at * n, .dy_stride = n, .x = x.data() + at * k,
-                              .x_stride = k, .dweight = d.first.data(), .dbias = d.second.data(),
-                              .rows = part, .n = n, .k = k});
+      linear_backward_weight({.dy = dy.data() + at * n,
+                              .dy_stride = n,
+                              .x = x.data() + at * k,
+                              .x_stride = k,
+                              .dweight = d.first.data(),
+                              .dbias = d.second.data(),
+                              .rows = part,
+                              .n = n,
+                              .k = k});
       at += part;
     }
     return d;
@@ -167,7 +187,8 @@ TEST(LinearBackward, WeightGradientMatchesAndSplitsBitwise) {
     for (int64_t i = 0; i < k; ++i) {
       double sum = 0;
       for (int64_t m = 0; m < rows; ++m) {
-        sum += double{dy[static_cast<size_t>(m * n + j)]} * double{x[static_cast<size_t>(m * k + i)]};
+        sum +=
+            double{dy[static_cast<size_t>(m * n + j)]} * double{x[static_cast<size_t>(m * k + i)]};
       }
       ASSERT_NEAR(rows_major[static_cast<size_t>(j * k + i)], sum, 1e-4);
     }

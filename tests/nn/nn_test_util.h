@@ -49,7 +49,8 @@ inline std::vector<int32_t> ids(const SafetensorsFile& f, const std::string& nam
 inline TokenBatch packed(const std::vector<std::vector<int32_t>>& texts) {
   TokenBatch b;
   for (const auto& t : texts) {
-    b.segments.push_back({-1, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(t.size()), -1});
+    b.segments.push_back(
+        {-1, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(t.size()), -1});
     for (size_t i = 0; i < t.size(); ++i) {
       b.ids.push_back(t[i]);
       b.positions.push_back(static_cast<int32_t>(i));
@@ -75,8 +76,12 @@ inline std::vector<float> floats(const at::Tensor& t) {
 inline std::vector<float> logits(CausalLM& lm, const at::Tensor& hidden) {
   const Parameter& head = lm.head();
   std::vector<float> out(static_cast<size_t>(hidden.size(0) * head.n));
-  kernels::linear({.x = hidden.data_ptr<float>(), .x_stride = head.k, .weight = head.packed(),
-                   .y = out.data(), .y_stride = head.n, .rows = hidden.size(0)});
+  kernels::linear({.x = hidden.data_ptr<float>(),
+                   .x_stride = head.k,
+                   .weight = head.packed(),
+                   .y = out.data(),
+                   .y_stride = head.n,
+                   .rows = hidden.size(0)});
   return out;
 }
 

@@ -18,20 +18,24 @@ int64_t tokens(const std::vector<Sample>& samples) {
 }
 
 /// The text of one id: the special token <end> has none.
-std::string spelled(int32_t id) { return id == 2 ? "" : std::string(1, static_cast<char>('0' + id)); }
+std::string spelled(int32_t id) {
+  return id == 2 ? "" : std::string(1, static_cast<char>('0' + id));
+}
 
 TEST(RolloutEngine, BatchingPrefillAndThreadsChangeNoBit) {
   TinyModel m("qwen3");
-  const RolloutRequest request{.prompts = make_prompts({3, 33, 1, 70, 32}), .group_size = 4, .seed = 3, .step = 2};
-  RolloutConfig config{.temperature = 0.9, .top_p = 0.9, .repetition_penalty = 1.1, .max_new_tokens = 40};
+  const RolloutRequest request{
+      .prompts = make_prompts({3, 33, 1, 70, 32}), .group_size = 4, .seed = 3, .step = 2};
+  RolloutConfig config{
+      .temperature = 0.9, .top_p = 0.9, .repetition_penalty = 1.1, .max_new_tokens = 40};
   const auto base = RolloutEngine(m.lm, m.text, config).generate(request);
   for (const int64_t sequences : {1, 3, 64}) {
     for (const int64_t prefill : {1, 5, 512}) {
       config.max_sequences = sequences;
       config.prefill_tokens = prefill;
       const auto got = RolloutEngine(m.lm, m.text, config).generate(request);
-      ASSERT_NO_FATAL_FAILURE(expect_same(got, base, std::to_string(sequences) + " sequences, prefill " +
-                                                         std::to_string(prefill)));
+      ASSERT_NO_FATAL_FAILURE(expect_same(
+          got, base, std::to_string(sequences) + " sequences, prefill " + std::to_string(prefill)));
     }
   }
   const int before = num_threads();
@@ -46,7 +50,8 @@ TEST(RolloutEngine, BatchingPrefillAndThreadsChangeNoBit) {
 TEST(RolloutEngine, PreemptionChangesNoBit) {
   // A page is 8 KiB: 1 MiB holds 128 of the 8 * 2 + 80 * 4 pages that all would need together.
   TinyModel m("llama", {});
-  const RolloutRequest request{.prompts = make_prompts({60, 64, 33, 50, 61, 40, 63, 60}), .group_size = 10, .seed = 9};
+  const RolloutRequest request{
+      .prompts = make_prompts({60, 64, 33, 50, 61, 40, 63, 60}), .group_size = 10, .seed = 9};
   RolloutConfig config{.repetition_penalty = 1.05, .max_new_tokens = 100};
   RolloutEngine roomy(m.lm, m.text, config);
   const auto base = roomy.generate(request);
@@ -97,7 +102,8 @@ TEST(RolloutEngine, CountsWhatItDid) {
   RolloutEngine engine(m.lm, m.text, {.max_new_tokens = 20});
   const auto samples = engine.generate({.prompts = make_prompts({6, 40, 1}), .group_size = 8});
   EXPECT_EQ(samples.size(), 24u);
-  for (size_t s = 0; s < samples.size(); ++s) EXPECT_EQ(samples[s].prompt, static_cast<int32_t>(s / 8));
+  for (size_t s = 0; s < samples.size(); ++s)
+    EXPECT_EQ(samples[s].prompt, static_cast<int32_t>(s / 8));
   EXPECT_EQ(engine.stats().prompt_tokens, 47) << "a prompt is computed once for its group";
   EXPECT_EQ(engine.stats().completion_tokens, tokens(samples));
   EXPECT_EQ(engine.stats().preemptions, 0);
@@ -186,7 +192,8 @@ TEST(RolloutEngine, DrawsOnlyIdsThatTheTokenizerHas) {
   // The model's vocabulary is padded: the tokenizer knows ids below 61 alone.
   ModelSource source = TinyModel::make_source("llama", {});
   auto file = nlohmann::json::parse(source.tokenizer.tokenizer_json);
-  for (const int i : {61, 62, 63}) file["model"]["vocab"].erase(std::string(1, static_cast<char>('0' + i)));
+  for (const int i : {61, 62, 63})
+    file["model"]["vocab"].erase(std::string(1, static_cast<char>('0' + i)));
   source.tokenizer.tokenizer_json = file.dump();
   const ModelText text(source);
   ASSERT_EQ(text.tokenizer().vocab_size(), 61);

@@ -21,9 +21,11 @@ using Prompts = std::vector<Ids>;
 /// special token <end>.
 inline std::string tiny_tokenizer() {
   nlohmann::json vocab;
-  for (int i = 0; i < 64; ++i) vocab[i == 2 ? "<end>" : std::string(1, static_cast<char>('0' + i))] = i;
+  for (int i = 0; i < 64; ++i)
+    vocab[i == 2 ? "<end>" : std::string(1, static_cast<char>('0' + i))] = i;
   const nlohmann::json file = {
-      {"added_tokens", {{{"id", 2}, {"content", "<end>"}, {"special", true}, {"normalized", false}}}},
+      {"added_tokens",
+       {{{"id", 2}, {"content", "<end>"}, {"special", true}, {"normalized", false}}}},
       {"normalizer", nullptr},
       {"pre_tokenizer", nullptr},
       {"post_processor", nullptr},
@@ -57,7 +59,8 @@ inline Prompts make_prompts(const std::vector<int>& lengths) {
   for (size_t p = 0; p < lengths.size(); ++p) {
     out.emplace_back();
     for (int i = 0; i < lengths[p]; ++i) {
-      out.back().push_back(static_cast<int32_t>((5 + 17 * p + 7 * static_cast<size_t>(i * i)) % 64));
+      out.back().push_back(
+          static_cast<int32_t>((5 + 17 * p + 7 * static_cast<size_t>(i * i)) % 64));
     }
   }
   return out;

@@ -13,7 +13,8 @@ using testing_nn::floats;
 using testing_nn::packed;
 
 /// Prompts as roots, completions as their children, and the tokens of the completions to score.
-std::pair<TokenBatch, ScoreRequest> scoring_batch(const Prompts& prompts, const std::vector<Sample>& samples) {
+std::pair<TokenBatch, ScoreRequest> scoring_batch(const Prompts& prompts,
+                                                  const std::vector<Sample>& samples) {
   TokenBatch b = packed(prompts);
   ScoreRequest request;
   for (const Sample& s : samples) {
@@ -21,7 +22,8 @@ std::pair<TokenBatch, ScoreRequest> scoring_batch(const Prompts& prompts, const 
     const int32_t start = static_cast<int32_t>(b.ids.size());
     b.segments.push_back({s.prompt, start, static_cast<int32_t>(s.ids.size()), -1});
     for (size_t i = 0; i < s.ids.size(); ++i) {
-      request.rows.push_back(i == 0 ? prompt.start + prompt.length - 1 : start + static_cast<int32_t>(i) - 1);
+      request.rows.push_back(i == 0 ? prompt.start + prompt.length - 1
+                                    : start + static_cast<int32_t>(i) - 1);
       request.targets.push_back(s.ids[i]);
       b.ids.push_back(s.ids[i]);
       b.positions.push_back(prompt.length + static_cast<int32_t>(i));
@@ -36,8 +38,13 @@ TEST_P(Families, SampledLogprobsHaveTheBitsOfScoring) {
   const Prompts prompts = make_prompts({7, 33, 1, 64});
   const RolloutConfig configs[] = {
       {.temperature = 1, .max_new_tokens = 40},
-      {.temperature = 0.7, .top_k = 20, .top_p = 0.9, .repetition_penalty = 1.2, .max_new_tokens = 40,
-       .max_sequences = 5, .prefill_tokens = 9},
+      {.temperature = 0.7,
+       .top_k = 20,
+       .top_p = 0.9,
+       .repetition_penalty = 1.2,
+       .max_new_tokens = 40,
+       .max_sequences = 5,
+       .prefill_tokens = 9},
   };
   for (const WeightDType dtype : {WeightDType::kFloat32, WeightDType::kBfloat16}) {
     TinyModel m(GetParam(), {2}, dtype);
@@ -61,7 +68,8 @@ TEST_P(Families, SampledLogprobsHaveTheBitsOfScoring) {
         alone.rows.push_back(static_cast<int32_t>(i) - 1);
         alone.targets.push_back(text[i]);
       }
-      EXPECT_EQ(floats(score(m.lm, packed({text}), alone, config.temperature).logprobs), samples[0].logprobs);
+      EXPECT_EQ(floats(score(m.lm, packed({text}), alone, config.temperature).logprobs),
+                samples[0].logprobs);
     }
   }
 }
@@ -87,7 +95,8 @@ TEST_P(Families, GreedyIsTheArgmaxStepByStepAndThatOfTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Families,
-                         testing::Values("llama", "llama_tied", "llama3", "mistral", "qwen2", "qwen3"),
+                         testing::Values("llama", "llama_tied", "llama3", "mistral", "qwen2",
+                                         "qwen3"),
                          [](const auto& family) { return std::string(family.param); });
 
 TEST(SmolLM2, GreedyIsThatOfTransformers) {
@@ -95,12 +104,13 @@ TEST(SmolLM2, GreedyIsThatOfTransformers) {
     GTEST_SKIP() << "run scripts/setup for the default model";
   }
   const auto golden = SafetensorsFile::open(golden_folder() / "smollm2.safetensors");
-  const PolicyModel model =
-      PolicyModel::load(testing_nn::default_model().string(), WeightDType::kFloat32, Trainable::kNo);
+  const PolicyModel model = PolicyModel::load(testing_nn::default_model().string(),
+                                              WeightDType::kFloat32, Trainable::kNo);
   RolloutEngine engine(model.lm(), model.text(), {.temperature = 0, .max_new_tokens = 32});
   const char* names[] = {"greedy", "greedy_plain"};
   RolloutRequest request;
-  for (const std::string name : names) request.prompts.push_back(testing_nn::ids(golden, name + ".prompt"));
+  for (const std::string name : names)
+    request.prompts.push_back(testing_nn::ids(golden, name + ".prompt"));
   const auto samples = engine.generate(request);
   const auto& eos = model.text().eos_ids();
   for (size_t i = 0; i < 2; ++i) {

@@ -32,8 +32,8 @@ class ConfigVisitor {
   template <class T>
   void operator()(T& member, std::string_view name, std::string_view help,
                   std::vector<std::string> choices = {}) {
-    fields_.push_back({prefix_ + std::string(name), std::string(help), &member,
-                       std::move(choices)});
+    fields_.push_back(
+        {prefix_ + std::string(name), std::string(help), &member, std::move(choices)});
   }
   template <class T>
   void operator()(T& nested, std::string_view name) {

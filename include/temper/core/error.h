@@ -8,8 +8,9 @@
 
 namespace temper {
 
-/// Every failure that Temper reports. The text says what was being done (`[op]`), what was expected,
-/// what came instead and, where it helps, what to do. A user's mistake never aborts the process.
+/// Every failure that Temper reports. The text says what was being done (`[op]`), what was
+/// expected, what came instead and, where it helps, what to do. A user's mistake never aborts the
+/// process.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -55,9 +56,9 @@ std::string nearest_name(std::string_view word, const Range& candidates) {
 }  // namespace temper
 
 /// Throws `temper::Error` with the joined arguments unless `cond` holds.
-#define TEMPER_CHECK(cond, ...)                   \
-  do {                                            \
-    if (!(cond)) [[unlikely]] {                   \
-      ::temper::fail(__VA_ARGS__);                \
-    }                                             \
+#define TEMPER_CHECK(cond, ...)    \
+  do {                             \
+    if (!(cond)) [[unlikely]] {    \
+      ::temper::fail(__VA_ARGS__); \
+    }                              \
   } while (false)

@@ -34,7 +34,8 @@ class MappedFile {
                                          size_t max_bytes = size_t{256} << 20);
 
 /// Writes beside the target, fsyncs, renames over it and fsyncs the folder: after a crash the old
-/// file or the new one is there, never half of one. @throws Error with the reason (a full disk ...).
+/// file or the new one is there, never half of one. @throws Error with the reason (a full disk
+/// ...).
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// Flushes a file's or a folder's content to the disk.

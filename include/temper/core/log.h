@@ -16,10 +16,16 @@ void set_log_level(LogLevel level);
 void log_line(LogLevel level, std::string_view text);
 
 template <class... Args>
-void log_info(const Args&... args) { log_line(LogLevel::kInfo, concat(args...)); }
+void log_info(const Args&... args) {
+  log_line(LogLevel::kInfo, concat(args...));
+}
 template <class... Args>
-void log_warn(const Args&... args) { log_line(LogLevel::kWarn, concat(args...)); }
+void log_warn(const Args&... args) {
+  log_line(LogLevel::kWarn, concat(args...));
+}
 template <class... Args>
-void log_debug(const Args&... args) { log_line(LogLevel::kDebug, concat(args...)); }
+void log_debug(const Args&... args) {
+  log_line(LogLevel::kDebug, concat(args...));
+}
 
 }  // namespace temper

@@ -17,12 +17,8 @@ class MetricSums {
   void add_mean(const std::string& name, double sum, double weight) {
     merge_entry(name, {Kind::kMean, sum, weight});
   }
-  void add_min(const std::string& name, double value) {
-    merge_entry(name, {Kind::kMin, value, 1});
-  }
-  void add_max(const std::string& name, double value) {
-    merge_entry(name, {Kind::kMax, value, 1});
-  }
+  void add_min(const std::string& name, double value) { merge_entry(name, {Kind::kMin, value, 1}); }
+  void add_max(const std::string& name, double value) { merge_entry(name, {Kind::kMax, value, 1}); }
   /// Takes in what another micro-batch or rank added.
   void merge(const MetricSums& other) {
     for (const auto& [name, entry] : other.entries_) merge_entry(name, entry);

@@ -43,9 +43,9 @@ enum class RngPurpose : uint32_t {
                                                              uint32_t step, uint64_t sequence,
                                                              uint32_t position) {
   const auto k = philox4x32(seed, {static_cast<uint32_t>(purpose), step, 0x7465u, 0x6d70u});
-  return philox4x32((uint64_t{k[0]} << 32) | k[1], {static_cast<uint32_t>(sequence),
-                                                    static_cast<uint32_t>(sequence >> 32), position,
-                                                    k[2]});
+  return philox4x32(
+      (uint64_t{k[0]} << 32) | k[1],
+      {static_cast<uint32_t>(sequence), static_cast<uint32_t>(sequence >> 32), position, k[2]});
 }
 
 /// A small stream over `philox4x32` for code that needs many numbers in a fixed order (shuffles,

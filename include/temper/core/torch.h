@@ -2,7 +2,6 @@
 
 // The only gate to Torch headers. Everything else includes single `ATen/ops/<op>.h` files in its
 // own .cpp; nothing includes torch/torch.h.
-#include <ATen/core/ivalue.h>
-
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>

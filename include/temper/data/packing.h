@@ -22,8 +22,8 @@ struct CompletionBatch {
   std::vector<int32_t> sequence;  ///< [M] index of the completion, counted over all groups.
 };
 
-/// Each prompt once, its completions as children. A completion's last token needs no row of its own:
-/// nothing follows it.
+/// Each prompt once, its completions as children. A completion's last token needs no row of its
+/// own: nothing follows it.
 [[nodiscard]] CompletionBatch pack_completions(std::span<const PackedGroup> groups);
 
 }  // namespace temper

@@ -15,8 +15,8 @@ inline constexpr int64_t kPanel = 32;
 }
 
 /// A weight [n, k] stored as panels [ceil(n/32)][k][32]: 32 output rows in lanes, k ascending.
-/// With `bf16` set, products read it (each group of 32 holds rows 0..15 in the low and 16..31 in the
-/// high halves of sixteen 32-bit words); else they read `f32`.
+/// With `bf16` set, products read it (each group of 32 holds rows 0..15 in the low and 16..31 in
+/// the high halves of sixteen 32-bit words); else they read `f32`.
 struct PackedWeight {
   const float* f32 = nullptr;
   const uint16_t* bf16 = nullptr;
@@ -31,10 +31,10 @@ void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, f
 /// Rounds fp32 panels to bf16 panels, nearest even. `elements` is a multiple of 32.
 void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out);
 
-/// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks of 128; a chunk is one
-/// fused-multiply-add chain over ascending k from zero, and chunk sums are added to the output in
-/// order. So a row's bits depend on that row and W alone: not on `rows`, the number of threads or the
-/// instruction set (all that have fma).
+/// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks of 128; a chunk is
+/// one fused-multiply-add chain over ascending k from zero, and chunk sums are added to the output
+/// in order. So a row's bits depend on that row and W alone: not on `rows`, the number of threads
+/// or the instruction set (all that have fma).
 struct LinearArgs {
   const float* x = nullptr;  ///< [rows, k]
   int64_t x_stride = 0;      ///< In floats.
@@ -47,7 +47,7 @@ struct LinearArgs {
 };
 void linear(const LinearArgs& args);
 
-/// dx = dy W, or dx += dy W: one chain over ascending n, started from dx when `add`.
+/// dx = dy W, or dx += dy W, in chunks of 128 over ascending n as in `linear`.
 struct LinearBackwardInputArgs {
   const float* dy = nullptr;  ///< [rows, n]
   int64_t dy_stride = 0;
@@ -59,8 +59,9 @@ struct LinearBackwardInputArgs {
 };
 void linear_backward_input(const LinearBackwardInputArgs& args);
 
-/// dW += dy^T x in panel layout and dbias += column sums of dy. Each element continues one chain over
-/// ascending rows from its stored value: splitting the rows over several calls gives the same bits.
+/// dW += dy^T x in panel layout and dbias += column sums of dy. Each element continues one chain
+/// over ascending rows from its stored value: splitting the rows over several calls gives the same
+/// bits.
 struct LinearBackwardWeightArgs {
   const float* dy = nullptr;  ///< [rows, n]
   int64_t dy_stride = 0;

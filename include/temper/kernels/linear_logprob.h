@@ -8,13 +8,13 @@ namespace temper::kernels {
 
 /// Log-probability, entropy and normaliser of rows under softmax(hidden W^T / temperature).
 /// [rows, vocabulary] never exists: logits live in a tile of `kHeadTileRows` rows.
-/// Exactness: a row's outputs depend on that row, W and the temperature alone. The sampler calls the
-/// same row code on the same logits, so a sampled token's log-prob has the trainer's bits.
+/// Exactness: a row's outputs depend on that row, W and the temperature alone. The sampler calls
+/// the same row code on the same logits, so a sampled token's log-prob has the trainer's bits.
 struct LinearLogprobArgs {
   const float* hidden = nullptr;  ///< [rows, k]
   int64_t hidden_stride = 0;
-  PackedWeight head;                  ///< [vocabulary, k]
-  const int32_t* targets = nullptr;   ///< [rows] in [0, vocabulary).
+  PackedWeight head;                 ///< [vocabulary, k]
+  const int32_t* targets = nullptr;  ///< [rows] in [0, vocabulary).
   int64_t rows = 0;
   float inverse_temperature = 1.0f;
   float* logprob = nullptr;  ///< [rows] nats.

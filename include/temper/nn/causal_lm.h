@@ -33,7 +33,8 @@ struct AttentionPlan {
 
 /// Activations of one layer that its backward needs.
 struct LayerTape {
-  FloatBuffer x, rstd_in, q_raw, k_raw, rstd_q, rstd_k, qkv, attention, lse, x_mid, rstd_mid, gate_up;
+  FloatBuffer x, rstd_in, q_raw, k_raw, rstd_q, rstd_k, qkv, attention, lse, x_mid, rstd_mid,
+      gate_up;
 };
 
 /// Activations of one training forward. Reuse it from step to step: its memory is kept.
@@ -47,11 +48,11 @@ struct ForwardTape {
   FloatBuffer last, rstd_last, hidden;
 };
 
-/// A decoder-only language model of the Llama kind (Llama, SmolLM2, Mistral, Qwen2, Qwen3) over flat
-/// token streams. Sampling, scoring and training run this one forward. Exactness: a row's hidden
-/// state depends on the weights and on the row's own text alone, bit for bit: not on what else is in
-/// the batch, on how a text was cut into calls, on shared prompts or on the number of threads.
-/// One thread may call it at a time.
+/// A decoder-only language model of the Llama kind (Llama, SmolLM2, Mistral, Qwen2, Qwen3) over
+/// flat token streams. Sampling, scoring and training run this one forward. Exactness: a row's
+/// hidden state depends on the weights and on the row's own text alone, bit for bit: not on what
+/// else is in the batch, on how a text was cut into calls, on shared prompts or on the number of
+/// threads. One thread may call it at a time.
 class CausalLM {
  public:
   /// Loads every weight. @throws Error naming a tensor that is missing or has another shape.
@@ -73,8 +74,8 @@ class CausalLM {
   [[nodiscard]] at::Tensor forward_train(const TokenBatch& batch, ForwardTape& tape);
 
   /// Adds d loss / d weight to the gradients, given d loss / d hidden [N, hidden]. Every gradient
-  /// element is one chain over ascending rows: splitting a step into micro-batches of whole trees, in
-  /// order, gives the same bits.
+  /// element is one chain over ascending rows: splitting a step into micro-batches of whole trees,
+  /// in order, gives the same bits.
   void backward(ForwardTape& tape, const at::Tensor& dhidden);
   /// Folds in what `backward` keeps aside (embedding rows). Call once before the optimizer.
   void finish_gradients();

@@ -61,7 +61,8 @@ class PolicyModel {
   std::unique_ptr<CausalLM> lm_;
 };
 
-/// A frozen model to measure the policy against: a copy of the policy as it is now, or another file.
+/// A frozen model to measure the policy against: a copy of the policy as it is now, or another
+/// file.
 class ReferenceModel {
  public:
   [[nodiscard]] static ReferenceModel copy_of(const PolicyModel& policy);

@@ -29,7 +29,8 @@ struct RolloutConfig {
     v(temperature, "temperature", "Divides the logits; 0 is greedy (evaluation only).");
     v(top_k, "top_k", "Keep the k most likely tokens; 0 keeps all.");
     v(top_p, "top_p", "Keep the smallest set with this probability mass, in (0, 1].");
-    v(min_p, "min_p", "Drop tokens below min_p times the most likely one's probability, in [0, 1).");
+    v(min_p, "min_p",
+      "Drop tokens below min_p times the most likely one's probability, in [0, 1).");
     v(repetition_penalty, "repetition_penalty", "Above 1 makes tokens seen before less likely.");
     v(max_new_tokens, "max_new_tokens", "Longest completion in tokens; a longer one is truncated.");
     v(stop, "stop", "Texts that end a completion when they appear in it.");
@@ -73,7 +74,7 @@ struct RolloutStats {
   int64_t completion_tokens = 0;  ///< Tokens sampled.
   int64_t recomputed_tokens = 0;  ///< Computed again after a preemption.
   int64_t preemptions = 0;
-  int64_t forwards = 0;           ///< Passes through the model.
+  int64_t forwards = 0;  ///< Passes through the model.
 };
 
 /// Samples completions with continuous batching: sequences enter and leave while others run, a
@@ -87,7 +88,8 @@ class RolloutEngine {
   RolloutEngine(CausalLM& lm, const ModelText& text, RolloutConfig config);
 
   /// Called with (sequence, its sample so far) after every token; streaming and progress use it.
-  /// A sequence's tokens come in order. The sample's `text` is complete only when `generate` returns.
+  /// A sequence's tokens come in order. The sample's `text` is complete only when `generate`
+  /// returns.
   using OnToken = std::function<void(int64_t, const Sample&)>;
 
   /// Completions in order: group by group. @throws Error for an empty or too long prompt, or when

@@ -91,8 +91,8 @@ double sum_of_squares(const float* x, int64_t count) {
   std::vector<double> parts(static_cast<size_t>(blocks));
   parallel_for(blocks, 16, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      parts[static_cast<size_t>(b)] = HWY_DYNAMIC_DISPATCH(BlockSquares)(
-          x + b * kBlock, std::min(kBlock, count - b * kBlock));
+      parts[static_cast<size_t>(b)] =
+          HWY_DYNAMIC_DISPATCH(BlockSquares)(x + b * kBlock, std::min(kBlock, count - b * kBlock));
     }
   });
   double total = 0;

@@ -25,7 +25,8 @@ void embedding(const uint16_t* panels, int64_t width, std::span<const int32_t> i
       const int64_t lane = id % kPanelRows;
       const int64_t at = lane < 16 ? 2 * lane : 2 * (lane - 16) + 1;
       const uint16_t* source = panels + id / kPanelRows * width * kPanelRows + at;
-      for (int64_t k = 0; k < width; ++k) out[row * width + k] = bf16_to_float(source[k * kPanelRows]);
+      for (int64_t k = 0; k < width; ++k)
+        out[row * width + k] = bf16_to_float(source[k * kPanelRows]);
     }
   });
 }

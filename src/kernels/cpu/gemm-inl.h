@@ -34,7 +34,9 @@ struct BFloat {
   const float* p;
   int64_t stride;
   HWY_INLINE BFloat at(int64_t k) const { return {p + k * stride, stride}; }
-  HWY_INLINE VF load(int64_t k, int column) const { return hn::LoadU(DF(), p + k * stride + column); }
+  HWY_INLINE VF load(int64_t k, int column) const {
+    return hn::LoadU(DF(), p + k * stride + column);
+  }
 };
 
 /// B as bf16 panel rows: see PackedWeight.
@@ -46,8 +48,8 @@ struct BBf16 {
     const hn::RebindToUnsigned<DF> du;
     const auto* words = reinterpret_cast<const uint32_t*>(p + k * stride);
     const auto u = hn::LoadU(du, words + column % 16);
-    return hn::BitCast(DF(), column < 16 ? hn::ShiftLeft<16>(u)
-                                         : hn::And(u, hn::Set(du, 0xffff0000u)));
+    return hn::BitCast(DF(),
+                       column < 16 ? hn::ShiftLeft<16>(u) : hn::And(u, hn::Set(du, 0xffff0000u)));
   }
 };
 

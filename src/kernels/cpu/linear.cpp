@@ -19,8 +19,8 @@ namespace HWY_NAMESPACE {
 
 /// Rows that are multiplied with one panel before the next panel: they stay in the L2 cache.
 constexpr int64_t kRowBlock = 192;
-/// Products of this many k are summed from zero before their sum is added to the output: the rounding
-/// error grows with the chunk, not with k. Part of the exactness contract.
+/// Products of this many k are summed from zero before their sum is added to the output: the
+/// rounding error grows with the chunk, not with k. Part of the exactness contract.
 constexpr int64_t kDepthChunk = 128;
 /// Rows of W that one pass of the input gradient holds transposed.
 constexpr int64_t kTransposeBlock = 1024;
@@ -92,8 +92,9 @@ void one_panel(const LinearArgs& g, int64_t panel, int64_t row, int64_t rows) {
   for (int64_t r = 0; g.add && r < rows; ++r) {
     std::copy_n(g.y + (row + r) * g.y_stride + n0, valid, wide.data() + r * kPanel);
   }
-  chunked_rows(rows, a, b, g.weight.k,
-               TileOut{wide.data(), kPanel, Start::kZero, finish, g.bias == nullptr ? nullptr : bias});
+  chunked_rows(
+      rows, a, b, g.weight.k,
+      TileOut{wide.data(), kPanel, Start::kZero, finish, g.bias == nullptr ? nullptr : bias});
   for (int64_t r = 0; r < rows; ++r) {
     std::copy_n(wide.data() + r * kPanel, valid, g.y + (row + r) * g.y_stride + n0);
   }
@@ -148,7 +149,8 @@ void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k
     if (half) {
       const BBf16 b{w.bf16 + offset, kPanel};
       for (int64_t k = 0; k < columns; ++k) {
-        for (int c = 0; c < kPanel; c += kLanes) hn::StoreU(b.load(k, c), d, widened + k * kPanel + c);
+        for (int c = 0; c < kPanel; c += kLanes)
+          hn::StoreU(b.load(k, c), d, widened + k * kPanel + c);
       }
     }
     const int64_t rows = std::min(kPanel, count - n);
@@ -183,9 +185,9 @@ void input_strip(const LinearBackwardInputArgs& g, int64_t strip, std::vector<fl
   for (int64_t n0 = 0; n0 < w.n; n0 += kTransposeBlock) {
     const int64_t count = std::min(kTransposeBlock, w.n - n0);
     transpose_block(w, n0, count, k0, transposed.data());
-    const Start start = n0 == 0 && !g.add ? Start::kZero : Start::kFromC;
-    panel_rows(g.rows, AMatrix{g.dy + n0, g.dy_stride, 1}, BFloat{transposed.data(), kPanel}, count,
-               TileOut{c, stride, start, Finish::kStore, nullptr});
+    const Finish finish = n0 == 0 && !g.add ? Finish::kStore : Finish::kAdd;
+    chunked_rows(g.rows, AMatrix{g.dy + n0, g.dy_stride, 1}, BFloat{transposed.data(), kPanel},
+                 count, TileOut{c, stride, Start::kZero, finish, nullptr});
   }
   for (int64_t r = 0; columns < kPanel && r < g.rows; ++r) {
     std::copy_n(wide.data() + r * kPanel, columns, g.dx + r * g.dx_stride + k0);
@@ -214,12 +216,13 @@ void LinearBackwardWeight(const LinearBackwardWeightArgs& g) {
           std::copy_n(from, valid, to);
           std::fill_n(to + valid, kPanel - valid, 0.0f);
         }
-        panel_rows(g.k, AMatrix{g.x + m0 * g.x_stride, 1, g.x_stride},
-                   BFloat{strip.data(), kPanel}, count,
+        panel_rows(g.k, AMatrix{g.x + m0 * g.x_stride, 1, g.x_stride}, BFloat{strip.data(), kPanel},
+                   count,
                    TileOut{g.dweight + panel * g.k * kPanel, kPanel, Start::kFromC, Finish::kStore,
                            nullptr});
         for (int64_t m = 0; g.dbias != nullptr && m < count; ++m) {
-          for (int64_t n = 0; n < valid; ++n) g.dbias[n0 + n] += strip[static_cast<size_t>(m * kPanel + n)];
+          for (int64_t n = 0; n < valid; ++n)
+            g.dbias[n0 + n] += strip[static_cast<size_t>(m * kPanel + n)];
         }
       }
     }

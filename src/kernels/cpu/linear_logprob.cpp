@@ -47,7 +47,8 @@ void RowsBackward(const LinearLogprobBackwardArgs& g, const LogitsTile& t) {
       const VF max = hn::Set(d, f.max[row]);
       const VF log_sum = hn::Set(d, f.log_sum[row]);
       // dz_v = -p_v (g + e (ln p_v + H)) / T, plus g / T at the target.
-      const VF constant = hn::Set(d, with_entropy ? dlogprob + dentropy * f.entropy[row] : dlogprob);
+      const VF constant =
+          hn::Set(d, with_entropy ? dlogprob + dentropy * f.entropy[row] : dlogprob);
       const VF slope = hn::Set(d, dentropy);
       const VF minus_scale = hn::Set(d, -f.inverse_temperature);
       for (int64_t i = 0; i < t.padded; i += kLanes) {
@@ -81,8 +82,12 @@ void for_each_tile(const LinearLogprobArgs& g, const Body& body) {
   float* z = workspace(Workspace::kLogits, static_cast<size_t>(tile_rows * padded));
   for (int64_t row = 0; row < g.rows; row += tile_rows) {
     const int64_t rows = std::min(tile_rows, g.rows - row);
-    linear({.x = g.hidden + row * g.hidden_stride, .x_stride = g.hidden_stride, .weight = g.head,
-            .y = z, .y_stride = padded, .rows = rows});
+    linear({.x = g.hidden + row * g.hidden_stride,
+            .x_stride = g.hidden_stride,
+            .weight = g.head,
+            .y = z,
+            .y_stride = padded,
+            .rows = rows});
     for (int64_t r = 0; r < rows; ++r) {
       std::fill(z + r * padded + g.head.n, z + (r + 1) * padded,
                 -std::numeric_limits<float>::infinity());
@@ -94,21 +99,30 @@ void for_each_tile(const LinearLogprobArgs& g, const Body& body) {
 }  // namespace
 
 void linear_logprob(const LinearLogprobArgs& args) {
-  for_each_tile(args, [&](const LogitsTile& tile) { HWY_DYNAMIC_DISPATCH(RowsForward)(args, tile); });
+  for_each_tile(args, [&](const LogitsTile& tile) {
+    HWY_DYNAMIC_DISPATCH(RowsForward)(args, tile);
+  });
 }
 
 void linear_logprob_backward(const LinearLogprobBackwardArgs& args) {
   const LinearLogprobArgs& f = args.forward;
   for_each_tile(f, [&](const LogitsTile& tile) {
     HWY_DYNAMIC_DISPATCH(RowsBackward)(args, tile);
-    linear_backward_input({.dy = tile.z, .dy_stride = tile.padded, .weight = f.head,
+    linear_backward_input({.dy = tile.z,
+                           .dy_stride = tile.padded,
+                           .weight = f.head,
                            .dx = args.dhidden + tile.row * args.dhidden_stride,
-                           .dx_stride = args.dhidden_stride, .rows = tile.rows});
+                           .dx_stride = args.dhidden_stride,
+                           .rows = tile.rows});
     if (args.dweight == nullptr) return;
-    linear_backward_weight({.dy = tile.z, .dy_stride = tile.padded,
+    linear_backward_weight({.dy = tile.z,
+                            .dy_stride = tile.padded,
                             .x = f.hidden + tile.row * f.hidden_stride,
-                            .x_stride = f.hidden_stride, .dweight = args.dweight,
-                            .rows = tile.rows, .n = f.head.n, .k = f.head.k});
+                            .x_stride = f.hidden_stride,
+                            .dweight = args.dweight,
+                            .rows = tile.rows,
+                            .n = f.head.n,
+                            .k = f.head.k});
   });
 }
 

@@ -1,4 +1,5 @@
-// Statistics of one row of logits, shared by scoring, training and sampling so that their bits agree.
+// Statistics of one row of logits, shared by scoring, training and sampling so that their bits
+// agree.
 #if defined(TEMPER_KERNELS_LOGITS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TEMPER_KERNELS_LOGITS_INL_H_
 #undef TEMPER_KERNELS_LOGITS_INL_H_

@@ -99,8 +99,8 @@ SampledToken DrawRow(float* z, int64_t padded, int64_t allowed, const SampleRow&
     if (w[i] > -std::numeric_limits<float>::infinity()) w[i] = z[i];
   }
   const RowStats mass = row_stats(w, padded, inverse_temperature, nullptr);
-  t.log_kept_mass = static_cast<float>(double{mass.max} - double{policy.max} +
-                                       std::log(mass.sum / policy.sum));
+  t.log_kept_mass =
+      static_cast<float>(double{mass.max} - double{policy.max} + std::log(mass.sum / policy.sum));
   return t;
 }
 
@@ -190,17 +190,22 @@ void linear_sample(const LinearSampleArgs& args) {
   const int64_t padded = panel_count(args.head.n) * kPanel;
   const int64_t total = static_cast<int64_t>(args.rows.size());
   constexpr int64_t kTileRows = 64;
-  float* z = workspace(Workspace::kLogits, static_cast<size_t>(std::min(kTileRows, total) * padded));
+  float* z =
+      workspace(Workspace::kLogits, static_cast<size_t>(std::min(kTileRows, total) * padded));
   for (int64_t row = 0; row < total; row += kTileRows) {
     const int64_t rows = std::min(kTileRows, total - row);
-    linear({.x = args.hidden + row * args.hidden_stride, .x_stride = args.hidden_stride,
-            .weight = args.head, .y = z, .y_stride = padded, .rows = rows});
+    linear({.x = args.hidden + row * args.hidden_stride,
+            .x_stride = args.hidden_stride,
+            .weight = args.head,
+            .y = z,
+            .y_stride = padded,
+            .rows = rows});
     parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         std::fill(z + r * padded + args.head.n, z + (r + 1) * padded, kMinusInfinity);
         const size_t at = static_cast<size_t>(row + r);
-        args.out[at] = HWY_DYNAMIC_DISPATCH(DrawRow)(z + r * padded, padded, args.allowed,
-                                                     args.rows[at]);
+        args.out[at] =
+            HWY_DYNAMIC_DISPATCH(DrawRow)(z + r * padded, padded, args.allowed, args.rows[at]);
       }
     });
   }
@@ -215,7 +220,8 @@ void sampling_distribution(std::span<const float> logits, const SamplingParams& 
   filter_logits(z, n, params, seen);
   if (params.temperature == 0.0f) {
     std::fill(probabilities.begin(), probabilities.end(), 0.0f);
-    probabilities[static_cast<size_t>(std::max_element(z.begin(), z.begin() + n) - z.begin())] = 1.0f;
+    probabilities[static_cast<size_t>(std::max_element(z.begin(), z.begin() + n) - z.begin())] =
+        1.0f;
     return;
   }
   HWY_DYNAMIC_DISPATCH(Distribution)(z.data(), padded, params, out.data());
