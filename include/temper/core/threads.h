@@ -12,8 +12,9 @@ namespace temper {
 /// The bits of every result are the same for every value.
 void set_num_threads(int n);
 
-/// Calls `body(begin, end)` on contiguous, disjoint parts of [0, n), one part a thread, and waits.
-/// Parts are multiples of `grain` long (the last may be shorter). A nested call runs serially.
+/// Calls `body(begin, end)` on contiguous, disjoint parts of [0, n), a few a thread, and waits.
+/// Parts are multiples of `grain` long (the last may be shorter); which thread runs one is left to
+/// chance, so `body` must not care. A nested call runs serially.
 /// The first exception of a part is rethrown here after all parts ended.
 void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
