@@ -29,11 +29,10 @@ const std::optional<Value>& Interpreter::peek(Loop& loop) {
 }
 
 bool Interpreter::advance(Loop& loop) {
-  std::optional<Value> item = peek(loop);
-  loop.ahead.reset();
-  if (!item.has_value()) return false;
+  if (!peek(loop).has_value()) return false;
   loop.before = std::move(loop.current);
-  loop.current = std::move(item);
+  loop.current = std::move(loop.ahead);
+  loop.ahead.reset();
   ++loop.index0;
   return true;
 }
