@@ -1,6 +1,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <bit>
@@ -10,10 +11,9 @@
 #include "stopwatch.h"
 #include "temper/core/error.h"
 #include "temper/data/packing.h"
+#include "temper/nn/finite.h"
 #include "temper/objective/entropy.h"
 #include "temper/trainer/online.h"
-
-#include <torch/csrc/autograd/autograd.h>
 
 namespace temper {
 
@@ -125,6 +125,35 @@ RolloutBatch OnlineTrainer::make_batch(const Rollout& r, const MicroBatch& batch
   return b;
 }
 
+/// Names the layer and the completion where a forward left the finite numbers.
+void OnlineTrainer::check_finite(const Rollout& r, const MicroBatch& batch,
+                                 const TokenScores& scores) const {
+  const float* logprobs = scores.logprobs.data_ptr<float>();
+  if (std::all_of(logprobs, logprobs + scores.logprobs.numel(),
+                  [](float v) { return std::isfinite(v); })) {
+    return;
+  }
+  const auto found = find_non_finite(tape_.forward, policy_.lm().config().hidden_size);
+  TEMPER_CHECK(found, "[update] step ", r.step + 1, ": the LM head gives log-probs that are not ",
+               "finite; its optimizer step was not made");
+  int64_t row = found->row;
+  std::string text = "the rollout";
+  for (const Part& part : batch) {
+    if (row >= 0) text = concat("prompt ", part.prompt);
+    row -= std::ssize(r.request.prompts[part.prompt]);
+    for (const size_t s : part.samples) {
+      if (row >= 0) text = concat("completion ", s, " (prompt ", part.prompt, ")");
+      row -= std::ssize(r.samples[s].ids) - 1;
+    }
+    if (row < 0) break;
+  }
+  const std::string layer = found->layer < 0 ? "the embedding" : concat("layer ", found->layer);
+  fail("[update] step ", r.step + 1, ": ", layer, " gives numbers that are not finite, first for ",
+       text,
+       " of the rollout; its optimizer step was not made. Lower schedule.learning_rate, or go "
+       "back to a checkpoint");
+}
+
 void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
                                     const StepTotals& totals, bool first, StepSums& sums) {
   std::vector<PackedGroup> groups;
@@ -136,6 +165,7 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   const ScoreRequest request{std::move(packed.rows), std::move(packed.targets)};
   const TokenScores scores =
       score_train(policy_.lm(), packed.tokens, request, parts_.rollout.temperature, tape_);
+  check_finite(r, batch, scores);
   RolloutBatch b = make_batch(r, batch, packed.sequence, scores);
   b.totals = totals;
   sums.trained_tokens += packed.tokens.rows();
@@ -150,7 +180,8 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   if (reference_) {
     const Stopwatch watch;
     b.ref_logprobs =
-        temper::score(reference_->lm(), packed.tokens, request, parts_.rollout.temperature).logprobs;
+        temper::score(reference_->lm(), packed.tokens, request, parts_.rollout.temperature)
+            .logprobs;
     sums.reference_seconds += watch.seconds();
   }
   LossOutput out = parts_.algorithm.objective(b);
@@ -159,7 +190,8 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
                " in the micro-batch that begins with prompt ", batch.front().prompt,
                " of the rollout; its optimizer step was not made");
   sums.loss += loss;
-  TEMPER_CHECK(out.loss.requires_grad(), "[update] the objective's loss has no gradient: it must be "
+  TEMPER_CHECK(out.loss.requires_grad(),
+               "[update] the objective's loss has no gradient: it must be "
                "computed from the batch's logprobs");
   torch::autograd::backward({out.loss}, {});
   const at::Tensor dlogprobs = b.logprobs.grad();

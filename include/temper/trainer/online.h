@@ -148,6 +148,7 @@ class OnlineTrainer {
   void optimizer_step(const Rollout& r, size_t begin, size_t end, bool first, StepSums& sums);
   void run_micro_batch(const Rollout& r, const MicroBatch& batch, const StepTotals& totals, bool first,
                        StepSums& sums);
+  void check_finite(const Rollout& r, const MicroBatch& batch, const TokenScores& scores) const;
   [[nodiscard]] RolloutBatch make_batch(const Rollout& r, const MicroBatch& batch,
                                         const std::vector<int32_t>& sequence,
                                         const TokenScores& scores) const;
