@@ -134,7 +134,8 @@ void CausalLM::finish_gradients() {
   float* grad = embed_->grad_data();
   const int64_t k = embed_->k;
   for (const auto& [id, row] : embed_grad_) {
-    float* to = grad + id / kernels::kPanel * k * kernels::kPanel + id % kernels::kPanel;
+    float* to = grad + id / kernels::kPanel * kernels::panel_depth(k) * kernels::kPanel +
+                id % kernels::kPanel;
     for (int64_t i = 0; i < k; ++i) to[i * kernels::kPanel] += row[static_cast<size_t>(i)];
   }
   embed_grad_.clear();

@@ -138,7 +138,7 @@ TEST(AdamW, GradScaleIsAProductBeforeTheStep) {
 }
 
 TEST(AdamW, Bf16CopyIsTheRoundedParameterInPanelOrder) {
-  constexpr int64_t kCount = 3 * (1 << 14) + 96;
+  constexpr int64_t kCount = 3 * (1 << 14) + 192;
   State s(kCount), plain(kCount);
   std::vector<uint16_t> half(kCount, 0xffff);
   AdamWArgs args = s.args();
@@ -146,10 +146,10 @@ TEST(AdamW, Bf16CopyIsTheRoundedParameterInPanelOrder) {
   adamw(args);
   adamw(plain.args());
   EXPECT_TRUE(same_bits(s.all(), plain.all()));
-  for (size_t group = 0; group < kCount; group += 32) {
-    for (size_t lane = 0; lane < 16; ++lane) {  // Rows 0..15 in the low halves, 16..31 in the high.
-      ASSERT_EQ(half[group + 2 * lane], float_to_bf16(s.param[group + lane]));
-      ASSERT_EQ(half[group + 2 * lane + 1], float_to_bf16(s.param[group + 16 + lane]));
+  for (size_t pair = 0; pair < kCount; pair += 64) {  // Two k of 32 rows.
+    for (size_t row = 0; row < 32; ++row) {
+      ASSERT_EQ(half[pair + 2 * row], float_to_bf16(s.param[pair + row]));
+      ASSERT_EQ(half[pair + 2 * row + 1], float_to_bf16(s.param[pair + 32 + row]));
     }
   }
 }

@@ -13,7 +13,7 @@ struct AdamWArgs {
   const float* grad = nullptr;
   float* exp_avg = nullptr;     ///< m
   float* exp_avg_sq = nullptr;  ///< v
-  uint16_t* bf16 = nullptr;     ///< bf16 panels to write back, or null; then count % 32 == 0.
+  uint16_t* bf16 = nullptr;     ///< bf16 panels to write back, or null; then count % 64 == 0.
   int64_t count = 0;
   float grad_scale = 1.0f;  ///< Clipping factor.
   double learning_rate = 0;

@@ -6,7 +6,7 @@
 namespace temper::kernels {
 
 /// Gathers rows of an embedding that is stored in the panel layout of `linear.h` (the LM head may
-/// share it): element (id, k) lies at panels[(id / 32) * width * 32 + k * 32 + id % 32].
+/// share it): element (id, k) lies at panels[((id / 32) * panel_depth(width) + k) * 32 + id % 32].
 /// @param panels  fp32 panels of a [vocabulary, width] weight.
 /// @param ids     Each in [0, vocabulary): the caller checks them.
 /// @param out     [ids.size(), width], overwritten with exact copies.

@@ -9,14 +9,17 @@ inline constexpr int64_t kPanel = 32;
 
 /// Panels that hold `n` output rows.
 [[nodiscard]] constexpr int64_t panel_count(int64_t n) { return (n + kPanel - 1) / kPanel; }
-/// Elements of the panel storage of an [n, k] weight, rows padded with zeros to whole panels.
+/// Steps of k that a panel holds: k rounded up to pairs.
+[[nodiscard]] constexpr int64_t panel_depth(int64_t k) { return (k + 1) / 2 * 2; }
+/// Elements of the panel storage of an [n, k] weight, padded with zeros to whole panels and pairs.
 [[nodiscard]] constexpr int64_t panel_elements(int64_t n, int64_t k) {
-  return panel_count(n) * kPanel * k;
+  return panel_count(n) * kPanel * panel_depth(k);
 }
 
-/// A weight [n, k] stored as panels [ceil(n/32)][k][32]: 32 output rows in lanes, k ascending.
-/// With `bf16` set, products read it (each group of 32 holds rows 0..15 in the low and 16..31 in
-/// the high halves of sixteen 32-bit words); else they read `f32`.
+/// A weight [n, k] stored as panels of 32 output rows in lanes, k ascending. In float32 a panel is
+/// [panel_depth(k)][32]. In bf16 it is [panel_depth(k) / 2][32][2]: a 32-bit word holds two
+/// neighbouring k of one output row, which is what a pairwise dot instruction reads, on a CPU and
+/// on a tensor core. With `bf16` set products read it, else they read `f32`.
 struct PackedWeight {
   const float* f32 = nullptr;
   const uint16_t* bf16 = nullptr;
@@ -28,7 +31,7 @@ struct PackedWeight {
 void pack_rows(const float* rows, int64_t n, int64_t k, int64_t row_begin, float* panels);
 /// The inverse of `pack_rows`.
 void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, float* rows);
-/// Rounds fp32 panels to bf16 panels, nearest even. `elements` is a multiple of 32.
+/// Rounds fp32 panels to bf16 panels, nearest even. `elements` is a multiple of 64.
 void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out);
 
 /// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks of 128; a chunk is

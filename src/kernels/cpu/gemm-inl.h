@@ -29,27 +29,26 @@ inline constexpr int kLanes = HWY_MIN(HWY_MAX_BYTES / 4, 16);
 inline constexpr int kTileColumns = kLanes >= 16 ? 32 : 2 * kLanes;
 inline constexpr int kTileRows = kLanes >= 16 ? 12 : 6;
 
-/// B as fp32 rows of 32: element (k, column) at p + k * stride + column.
+/// B as fp32 rows of 32: element (k, column) at p + k * 32 + column.
 struct BFloat {
   const float* p;
-  int64_t stride;
-  HWY_INLINE BFloat at(int64_t k) const { return {p + k * stride, stride}; }
+  HWY_INLINE BFloat at(int64_t k) const { return {p + k * 32}; }
+  /// Columns from `column` on at k + kOdd, where k is even.
+  template <int kOdd>
   HWY_INLINE VF load(int64_t k, int column) const {
-    return hn::LoadU(DF(), p + k * stride + column);
+    return hn::LoadU(DF(), p + (k + kOdd) * 32 + column);
   }
 };
 
 /// B as bf16 panel rows: see PackedWeight.
 struct BBf16 {
   const uint16_t* p;
-  int64_t stride;  // In bf16 elements.
-  HWY_INLINE BBf16 at(int64_t k) const { return {p + k * stride, stride}; }
+  HWY_INLINE BBf16 at(int64_t k) const { return {p + k * 32}; }  // k even.
+  template <int kOdd>
   HWY_INLINE VF load(int64_t k, int column) const {
     const hn::RebindToUnsigned<DF> du;
-    const auto* words = reinterpret_cast<const uint32_t*>(p + k * stride);
-    const auto u = hn::LoadU(du, words + column % 16);
-    return hn::BitCast(DF(),
-                       column < 16 ? hn::ShiftLeft<16>(u) : hn::And(u, hn::Set(du, 0xffff0000u)));
+    const auto u = hn::LoadU(du, reinterpret_cast<const uint32_t*>(p) + k * 16 + column);
+    return hn::BitCast(DF(), kOdd ? hn::And(u, hn::Set(du, 0xffff0000u)) : hn::ShiftLeft<16>(u));
   }
 };
 
@@ -71,6 +70,22 @@ struct TileOut {
   const float* bias;  // At the tile's first column, or null.
 };
 
+/// One k of a tile: every accumulator takes one product.
+template <int MR, int NP, int NV, int kOdd, class B>
+HWY_INLINE void tile_step(const AMatrix& a, const B* b, int column, int64_t k,
+                          VF (&acc)[MR][NP * NV]) {
+  const DF d;
+  VF bv[NP * NV];
+  for (int q = 0; q < NP; ++q) {
+    for (int v = 0; v < NV; ++v) bv[q * NV + v] = b[q].template load<kOdd>(k, column + v * kLanes);
+  }
+  const float* ak = a.p + (k + kOdd) * a.k_stride;
+  for (int i = 0; i < MR; ++i) {
+    const VF x = hn::Set(d, ak[i * a.row_stride]);
+    for (int v = 0; v < NP * NV; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
+  }
+}
+
 /// C[MR, NV * kLanes] from one fma chain over k in [0, depth) for each element.
 /// Column v * kLanes of the tile is column `column + v * kLanes` of its panel; for several panels
 /// (NP > 1) panel q starts at b[q].
@@ -84,17 +99,12 @@ HWY_INLINE void tile(const AMatrix& a, const B* b, int column, int64_t depth, co
                                             : hn::LoadU(d, out.c + i * out.stride + v * kLanes);
     }
   }
-  for (int64_t k = 0; k < depth; ++k) {
-    VF bv[NP * NV];
-    for (int q = 0; q < NP; ++q) {
-      for (int v = 0; v < NV; ++v) bv[q * NV + v] = b[q].load(k, column + v * kLanes);
-    }
-    const float* ak = a.p + k * a.k_stride;
-    for (int i = 0; i < MR; ++i) {
-      const VF x = hn::Set(d, ak[i * a.row_stride]);
-      for (int v = 0; v < NP * NV; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
-    }
+  int64_t k = 0;
+  for (; k + 2 <= depth; k += 2) {  // In pairs, so that a bf16 word is loaded once for both.
+    tile_step<MR, NP, NV, 0>(a, b, column, k, acc);
+    tile_step<MR, NP, NV, 1>(a, b, column, k, acc);
   }
+  if (k < depth) tile_step<MR, NP, NV, 0>(a, b, column, k, acc);
   for (int i = 0; i < MR; ++i) {
     for (int v = 0; v < NP * NV; ++v) {
       float* c = out.c + i * out.stride + v * kLanes;

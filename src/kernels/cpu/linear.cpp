@@ -31,11 +31,11 @@ template <class B>
 B panel_of(const PackedWeight& w, int64_t panel);
 template <>
 BFloat panel_of<BFloat>(const PackedWeight& w, int64_t panel) {
-  return {w.f32 + panel * w.k * kPanel, kPanel};
+  return {w.f32 + panel * panel_depth(w.k) * kPanel};
 }
 template <>
 BBf16 panel_of<BBf16>(const PackedWeight& w, int64_t panel) {
-  return {w.bf16 + panel * w.k * kPanel, kPanel};
+  return {w.bf16 + panel * panel_depth(w.k) * kPanel};
 }
 
 /// Few rows: NP panels side by side, so that enough independent chains hide the fma latency and
@@ -144,13 +144,15 @@ void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k
   const bool half = w.bf16 != nullptr;
   float widened[kPanel * kPanel];
   for (int64_t n = 0; n < count; n += kPanel) {
-    const int64_t offset = ((n0 + n) / kPanel * w.k + k0) * kPanel;
+    const int64_t offset = ((n0 + n) / kPanel * panel_depth(w.k) + k0) * kPanel;
     const float* source = half ? widened : w.f32 + offset;
     if (half) {
-      const BBf16 b{w.bf16 + offset, kPanel};
-      for (int64_t k = 0; k < columns; ++k) {
-        for (int c = 0; c < kPanel; c += kLanes)
-          hn::StoreU(b.load(k, c), d, widened + k * kPanel + c);
+      const BBf16 b{w.bf16 + offset};
+      for (int64_t k = 0; k < columns; k += 2) {
+        for (int c = 0; c < kPanel; c += kLanes) {
+          hn::StoreU(b.load<0>(k, c), d, widened + k * kPanel + c);
+          hn::StoreU(b.load<1>(k, c), d, widened + (k + 1) * kPanel + c);
+        }
       }
     }
     const int64_t rows = std::min(kPanel, count - n);
@@ -186,7 +188,7 @@ void input_strip(const LinearBackwardInputArgs& g, int64_t strip, std::vector<fl
     const int64_t count = std::min(kTransposeBlock, w.n - n0);
     transpose_block(w, n0, count, k0, transposed.data());
     const Finish finish = n0 == 0 && !g.add ? Finish::kStore : Finish::kAdd;
-    chunked_rows(g.rows, AMatrix{g.dy + n0, g.dy_stride, 1}, BFloat{transposed.data(), kPanel},
+    chunked_rows(g.rows, AMatrix{g.dy + n0, g.dy_stride, 1}, BFloat{transposed.data()},
                  count, TileOut{c, stride, Start::kZero, finish, nullptr});
   }
   for (int64_t r = 0; columns < kPanel && r < g.rows; ++r) {
@@ -216,9 +218,9 @@ void LinearBackwardWeight(const LinearBackwardWeightArgs& g) {
           std::copy_n(from, valid, to);
           std::fill_n(to + valid, kPanel - valid, 0.0f);
         }
-        panel_rows(g.k, AMatrix{g.x + m0 * g.x_stride, 1, g.x_stride}, BFloat{strip.data(), kPanel},
+        panel_rows(g.k, AMatrix{g.x + m0 * g.x_stride, 1, g.x_stride}, BFloat{strip.data()},
                    count,
-                   TileOut{g.dweight + panel * g.k * kPanel, kPanel, Start::kFromC, Finish::kStore,
+                   TileOut{g.dweight + panel * panel_depth(g.k) * kPanel, kPanel, Start::kFromC, Finish::kStore,
                            nullptr});
         for (int64_t m = 0; g.dbias != nullptr && m < count; ++m) {
           for (int64_t n = 0; n < valid; ++n)
@@ -256,7 +258,7 @@ void pack_rows(const float* rows, int64_t n, int64_t k, int64_t row_begin, float
   parallel_for(n, kPanel, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = row_begin + r;
-      float* to = panels + row / kPanel * k * kPanel + row % kPanel;
+      float* to = panels + row / kPanel * panel_depth(k) * kPanel + row % kPanel;
       for (int64_t i = 0; i < k; ++i) to[i * kPanel] = rows[r * k + i];
     }
   });
@@ -266,20 +268,21 @@ void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, f
   parallel_for(n, kPanel, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = row_begin + r;
-      const float* from = panels + row / kPanel * k * kPanel + row % kPanel;
+      const float* from = panels + row / kPanel * panel_depth(k) * kPanel + row % kPanel;
       for (int64_t i = 0; i < k; ++i) rows[r * k + i] = from[i * kPanel];
     }
   });
 }
 
 void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out) {
-  parallel_for(elements / kPanel, 1024, [&](int64_t begin, int64_t end) {
+  constexpr int64_t kPair = 2 * kPanel;
+  parallel_for(elements / kPair, 512, [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
-      const float* from = panels + g * kPanel;
-      uint16_t* to = out + g * kPanel;
-      for (int64_t i = 0; i < 16; ++i) {
+      const float* from = panels + g * kPair;
+      uint16_t* to = out + g * kPair;
+      for (int64_t i = 0; i < kPanel; ++i) {
         to[2 * i] = float_to_bf16(from[i]);
-        to[2 * i + 1] = float_to_bf16(from[16 + i]);
+        to[2 * i + 1] = float_to_bf16(from[kPanel + i]);
       }
     }
   });
