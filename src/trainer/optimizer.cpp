@@ -1,6 +1,5 @@
 #include "temper/trainer/optimizer.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -45,19 +44,17 @@ Optimizer::Optimizer(CausalLM& model, OptimizerConfig config) : model_(model), c
 
 Optimizer::Result Optimizer::step(double learning_rate) {
   const auto params = model_.parameters();
-  double squares = 0;
+  std::vector<double> squares;
   for (const auto& p : params) {
     const double s = kernels::sum_of_squares(p->grad_data(), p->elements());
     TEMPER_CHECK(std::isfinite(s), "[optimizer] the gradient of ", p->name,
                  " is not finite; the weights were left as they are. Lower the learning rate, or "
                  "check the rewards of this step.");
-    squares += s;
+    squares.push_back(s);
   }
-  Result result{std::sqrt(squares), true};
-  float scale = 1.0f;
-  if (config_.max_grad_norm > 0) {
-    scale = static_cast<float>(std::min(1.0, config_.max_grad_norm / (result.grad_norm + 1e-6)));
-  }
+  const Result result{kernels::global_norm(squares), true};
+  const auto scale =
+      static_cast<float>(kernels::clip_factor(result.grad_norm, config_.max_grad_norm));
   ++steps_;
   for (size_t i = 0; i < params.size(); ++i) {
     Parameter& p = *params[i];

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace temper::kernels {
 
@@ -27,5 +28,12 @@ void adamw(const AdamWArgs& args);
 
 /// Sum of squares in double: fp32 values, fixed blocks of 4096 summed in order, blocks in order.
 [[nodiscard]] double sum_of_squares(const float* x, int64_t count);
+
+/// Norm of all gradients together, from each buffer's `sum_of_squares`, added in order.
+[[nodiscard]] double global_norm(std::span<const double> squares);
+
+/// Factor that brings gradients of this global norm down to `max_norm`: min(1, max_norm / (norm +
+/// 1e-6)), as in torch.nn.utils.clip_grad_norm_. 1 if max_norm is 0: no clipping. NaN for a NaN norm.
+[[nodiscard]] double clip_factor(double norm, double max_norm);
 
 }  // namespace temper::kernels

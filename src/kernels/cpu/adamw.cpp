@@ -9,6 +9,7 @@
 #include <cmath>
 #include <vector>
 
+#include "clip_formula.h"
 #include "cpu/lanes16-inl.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/linear.h"
@@ -99,6 +100,14 @@ double sum_of_squares(const float* x, int64_t count) {
   for (const double p : parts) total += p;
   return total;
 }
+
+double global_norm(std::span<const double> squares) {
+  double total = 0;
+  for (const double s : squares) total += s;
+  return std::sqrt(total);
+}
+
+double clip_factor(double norm, double max_norm) { return clip_scale(norm, max_norm); }
 
 }  // namespace temper::kernels
 #endif
