@@ -11,6 +11,7 @@
 #include "cpu/lanes16-inl.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -130,6 +131,7 @@ void rms_norm(const RmsNormArgs& args) {
   TEMPER_CHECK(args.rows >= 0 && args.width >= 1,
                "[rms_norm] expected rows >= 0 and width >= 1, got ", args.rows, " and ",
                args.width);
+  if (const auto op = replacement(&KernelTable::rms_norm)) return op(args);
   parallel_for(args.rows, row_grain(args.width), [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(NormRows)(args, begin, end);
   });
@@ -139,6 +141,7 @@ void rms_norm_backward(const RmsNormBackwardArgs& args) {
   TEMPER_CHECK(args.rows >= 0 && args.width >= 1,
                "[rms_norm_backward] expected rows >= 0 and width >= 1, got ", args.rows, " and ",
                args.width);
+  if (const auto op = replacement(&KernelTable::rms_norm_backward)) return op(args);
   // The weight comes first: dx may overwrite dy.
   if (args.dweight != nullptr) {
     const int64_t grain = std::max<int64_t>(1, kFloatsPerThread / std::max<int64_t>(1, args.rows));

@@ -13,6 +13,7 @@
 #include "cpu/lanes16-inl.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -112,6 +113,9 @@ void rope(float* x, int64_t row_stride, std::span<const int32_t> positions, int6
     TEMPER_CHECK(positions[row] >= 0 && positions[row] < table.positions, "[rope] position ",
                  positions[row], " of row ", row, " is outside the table of ", table.positions,
                  " positions: the text is longer than the model's context");
+  }
+  if (const auto op = replacement(&KernelTable::rope)) {
+    return op(x, row_stride, positions, heads, table, inverse);
   }
   const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(1, heads * 2 * table.half));
   parallel_for(std::ssize(positions), grain, [&](int64_t begin, int64_t end) {

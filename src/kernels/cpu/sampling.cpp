@@ -15,6 +15,7 @@
 #include "cpu/sampling_filter.h"
 #include "cpu/workspace.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -187,6 +188,7 @@ void filter_logits(std::span<float> z, int64_t allowed, const SamplingParams& p,
 }
 
 void linear_sample(const LinearSampleArgs& args) {
+  if (const auto op = replacement(&KernelTable::linear_sample)) return op(args);
   const int64_t padded = panel_count(args.head.n) * kPanel;
   const int64_t total = static_cast<int64_t>(args.rows.size());
   constexpr int64_t kTileRows = 64;
@@ -213,6 +215,9 @@ void linear_sample(const LinearSampleArgs& args) {
 
 void sampling_distribution(std::span<const float> logits, const SamplingParams& params,
                            std::span<const int32_t> seen, std::span<float> probabilities) {
+  if (const auto op = replacement(&KernelTable::sampling_distribution)) {
+    return op(logits, params, seen, probabilities);
+  }
   const int64_t n = static_cast<int64_t>(logits.size());
   const int64_t padded = panel_count(n) * kPanel;
   std::vector<float> z(static_cast<size_t>(padded), kMinusInfinity), out(z.size());

@@ -9,6 +9,7 @@
 
 #include "cpu/lanes16-inl.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -69,6 +70,7 @@ constexpr int64_t kFloatsPerThread = 8192;
 }
 
 void swiglu(const float* gate_up, float* y, int64_t rows, int64_t width) {
+  if (const auto op = replacement(&KernelTable::swiglu)) return op(gate_up, y, rows, width);
   const int64_t grain = std::max<int64_t>(1, kFloatsPerThread / std::max<int64_t>(1, width));
   parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(Swiglu)(gate_up, y, width, begin, end);
@@ -77,6 +79,9 @@ void swiglu(const float* gate_up, float* y, int64_t rows, int64_t width) {
 
 void swiglu_backward(const float* dy, const float* gate_up, float* dgate_up, int64_t rows,
                      int64_t width) {
+  if (const auto op = replacement(&KernelTable::swiglu_backward)) {
+    return op(dy, gate_up, dgate_up, rows, width);
+  }
   const int64_t grain = std::max<int64_t>(1, kFloatsPerThread / std::max<int64_t>(1, width));
   parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(SwigluBackward)(dy, gate_up, dgate_up, width, begin, end);
@@ -84,6 +89,7 @@ void swiglu_backward(const float* dy, const float* gate_up, float* dgate_up, int
 }
 
 void add_inplace(float* x, const float* y, int64_t n) {
+  if (const auto op = replacement(&KernelTable::add_inplace)) return op(x, y, n);
   parallel_for(n, 4 * kFloatsPerThread, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(AddInplace)(x + begin, y + begin, end - begin);
   });

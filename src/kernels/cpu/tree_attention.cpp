@@ -9,6 +9,7 @@
 
 #include "cpu/attention_tiles-inl.h"
 #include "cpu/tree_attention_plan.h"
+#include "temper/kernels/backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -162,6 +163,7 @@ HWY_EXPORT(AttendChunk);
 
 void tree_attention(const TreeAttentionArgs& args) {
   check_attention(args, "tree_attention");
+  if (const auto op = replacement(&KernelTable::tree_attention)) return op(args);
   const std::vector<AttentionChunk> chunks = plan_chunks(args);
   const int64_t tasks = std::ssize(chunks) * args.kv_heads;
   // Later rows see more keys: they come first.

@@ -10,6 +10,7 @@
 #include "cpu/attention_tiles-inl.h"
 #include "cpu/tree_attention_plan.h"
 #include "temper/core/error.h"
+#include "temper/kernels/backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -260,6 +261,7 @@ void tree_attention_backward(const TreeAttentionBackwardArgs& args) {
   check_attention(a, "tree_attention_backward");
   TEMPER_CHECK(a.lse != nullptr || a.queries.empty(),
                "[tree_attention_backward] the forward must have kept its log-sum-exp");
+  if (const auto op = replacement(&KernelTable::tree_attention_backward)) return op(args);
   std::vector<float> delta(a.queries.size() * static_cast<size_t>(a.heads));
   parallel_for(std::ssize(a.queries), 16, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(DotRows)(args, delta.data(), begin, end);

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "temper/core/torch.h"
+#include "temper/kernels/adamw.h"
+#include "temper/kernels/embedding.h"
+#include "temper/kernels/linear.h"
+#include "temper/kernels/linear_logprob.h"
+#include "temper/kernels/rms_norm.h"
+#include "temper/kernels/rope.h"
+#include "temper/kernels/sampling.h"
+#include "temper/kernels/swiglu.h"
+#include "temper/kernels/tree_attention.h"
+
+// The ops in plain ATen, each with the signature of its public kernel.
+namespace temper::ops::reference {
+
+void embedding(const float* panels, int64_t width, std::span<const int32_t> ids, float* out);
+void embedding_bf16(const uint16_t* panels, int64_t width, std::span<const int32_t> ids,
+                    float* out);
+void linear(const kernels::LinearArgs& a);
+void linear_backward_input(const kernels::LinearBackwardInputArgs& a);
+void linear_backward_weight(const kernels::LinearBackwardWeightArgs& a);
+void rms_norm(const kernels::RmsNormArgs& a);
+void rms_norm_backward(const kernels::RmsNormBackwardArgs& a);
+void rope(float* x, int64_t row_stride, std::span<const int32_t> positions, int64_t heads,
+          const kernels::RopeTable& table, bool inverse);
+void swiglu(const float* gate_up, float* y, int64_t rows, int64_t width);
+void swiglu_backward(const float* dy, const float* gate_up, float* dgate_up, int64_t rows,
+                     int64_t width);
+void add_inplace(float* x, const float* y, int64_t n);
+void tree_attention(const kernels::TreeAttentionArgs& a);
+void tree_attention_backward(const kernels::TreeAttentionBackwardArgs& a);
+void linear_logprob(const kernels::LinearLogprobArgs& a);
+void linear_logprob_backward(const kernels::LinearLogprobBackwardArgs& a);
+void linear_sample(const kernels::LinearSampleArgs& a);
+void sampling_distribution(std::span<const float> logits, const kernels::SamplingParams& p,
+                           std::span<const int32_t> seen, std::span<float> probabilities);
+void adamw(const kernels::AdamWArgs& a);
+double sum_of_squares(const float* x, int64_t count);
+
+/// [rows, columns] over memory whose rows are `stride` floats apart: writes go through.
+[[nodiscard]] at::Tensor matrix(const float* p, int64_t rows, int64_t columns, int64_t stride);
+/// [n] over memory.
+[[nodiscard]] at::Tensor vector(const float* p, int64_t n);
+/// Ids as an index tensor.
+[[nodiscard]] at::Tensor index(std::span<const int32_t> ids);
+/// A packed weight as row-major [n, k] float32, copied.
+[[nodiscard]] at::Tensor weight(const kernels::PackedWeight& w);
+/// Adds a row-major [n, k] to float32 panels.
+void add_to_panels(float* panels, const at::Tensor& rows);
+
+}  // namespace temper::ops::reference

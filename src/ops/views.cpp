@@ -1,0 +1,47 @@
+// Raw memory of the kernel layer as tensors.
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/from_blob.h>
+
+#include "reference_ops.h"
+
+namespace temper::ops::reference {
+
+using namespace kernels;
+
+at::Tensor matrix(const float* p, int64_t rows, int64_t columns, int64_t stride) {
+  return at::from_blob(const_cast<float*>(p), {rows, columns}, {stride, 1}, at::kFloat);
+}
+
+at::Tensor vector(const float* p, int64_t n) {
+  return at::from_blob(const_cast<float*>(p), {n}, at::kFloat);
+}
+
+at::Tensor index(std::span<const int32_t> ids) {
+  const auto n = static_cast<int64_t>(ids.size());
+  return at::from_blob(const_cast<int32_t*>(ids.data()), {n}, at::kInt).to(at::kLong);
+}
+
+at::Tensor weight(const PackedWeight& w) {
+  const int64_t panels = panel_count(w.n), depth = panel_depth(w.k);
+  at::Tensor rows;
+  if (w.bf16 != nullptr) {
+    rows =
+        at::from_blob(const_cast<uint16_t*>(w.bf16), {panels, depth / 2, kPanel, 2}, at::kBFloat16)
+            .to(at::kFloat)
+            .permute({0, 2, 1, 3});
+  } else {
+    rows = at::from_blob(const_cast<float*>(w.f32), {panels, depth, kPanel}, at::kFloat)
+               .permute({0, 2, 1});
+  }
+  return rows.reshape({panels * kPanel, depth}).narrow(0, 0, w.n).narrow(1, 0, w.k);
+}
+
+void add_to_panels(float* panels, const at::Tensor& rows) {
+  const int64_t n = rows.size(0), k = rows.size(1);
+  const int64_t count = panel_count(n), depth = panel_depth(k);
+  const at::Tensor padded = at::constant_pad_nd(rows, {0, depth - k, 0, count * kPanel - n});
+  at::from_blob(panels, {count, depth, kPanel}, at::kFloat)
+      .add_(padded.view({count, kPanel, depth}).transpose(1, 2));
+}
+
+}  // namespace temper::ops::reference
