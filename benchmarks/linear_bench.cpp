@@ -9,6 +9,7 @@
 namespace {
 
 using temper::kernels::PackedWeight;
+using temper::kernels::Product;
 
 struct Buffers {
   std::vector<float> x, y, panels;
@@ -31,28 +32,37 @@ void report(benchmark::State& state, double bytes) {
                                                     benchmark::Counter::kIsRate);
 }
 
-template <bool kHalf>
+enum class Kind { kFloat, kBf16, kDot };
+
+template <Kind kKind>
+PackedWeight weight(const Buffers& b, int64_t n, int64_t k) {
+  return {b.panels.data(), kKind == Kind::kFloat ? nullptr : b.half.data(), n, k,
+          kKind == Kind::kDot ? Product::kDot : Product::kFma};
+}
+
+template <Kind kKind>
 void forward(benchmark::State& state) {
   const int64_t rows = state.range(0), n = state.range(1), k = state.range(2);
   Buffers b(rows, n, k);
   for (auto _ : state) {
     temper::kernels::linear({.x = b.x.data(),
                              .x_stride = k,
-                             .weight = {b.panels.data(), kHalf ? b.half.data() : nullptr, n, k},
+                             .weight = weight<kKind>(b, n, k),
                              .y = b.y.data(),
                              .y_stride = n,
                              .rows = rows});
   }
-  report(state, static_cast<double>(n * k * (kHalf ? 2 : 4)));
+  report(state, static_cast<double>(n * k * (kKind == Kind::kFloat ? 4 : 2)));
 }
 
+template <Kind kKind>
 void backward_input(benchmark::State& state) {
   const int64_t rows = state.range(0), n = state.range(1), k = state.range(2);
   Buffers b(rows, n, k);
   for (auto _ : state) {
     temper::kernels::linear_backward_input({.dy = b.y.data(),
                                             .dy_stride = n,
-                                            .weight = {b.panels.data(), b.half.data(), n, k},
+                                            .weight = weight<kKind>(b, n, k),
                                             .dx = b.x.data(),
                                             .dx_stride = k,
                                             .rows = rows});
@@ -60,6 +70,7 @@ void backward_input(benchmark::State& state) {
   report(state, static_cast<double>(n * k * 2));
 }
 
+template <Kind kKind>
 void backward_weight(benchmark::State& state) {
   const int64_t rows = state.range(0), n = state.range(1), k = state.range(2);
   Buffers b(rows, n, k);
@@ -71,7 +82,8 @@ void backward_weight(benchmark::State& state) {
                                              .dweight = b.panels.data(),
                                              .rows = rows,
                                              .n = n,
-                                             .k = k});
+                                             .k = k,
+                                             .product = weight<kKind>(b, n, k).product});
   }
   report(state, static_cast<double>(n * k * 8));
 }
@@ -83,9 +95,12 @@ void shapes(benchmark::internal::Benchmark* b) {
   for (const int64_t rows : {1, 8, 64, 128}) b->Args({rows, 49152, 576});
 }
 
-BENCHMARK(forward<true>)->Apply(shapes)->UseRealTime();
-BENCHMARK(forward<false>)->Apply(shapes)->UseRealTime();
-BENCHMARK(backward_input)->Apply(shapes)->UseRealTime();
-BENCHMARK(backward_weight)->Apply(shapes)->UseRealTime();
+#define TEMPER_PRODUCTS(kind)                                 \
+  BENCHMARK(forward<kind>)->Apply(shapes)->UseRealTime();       \
+  BENCHMARK(backward_input<kind>)->Apply(shapes)->UseRealTime(); \
+  BENCHMARK(backward_weight<kind>)->Apply(shapes)->UseRealTime()
+TEMPER_PRODUCTS(Kind::kFloat);
+TEMPER_PRODUCTS(Kind::kBf16);
+TEMPER_PRODUCTS(Kind::kDot);
 
 }  // namespace

@@ -16,6 +16,19 @@ inline constexpr int64_t kPanel = 32;
   return panel_count(n) * kPanel * panel_depth(k);
 }
 
+/// How products are summed: two contracts, each the same bits for any number of rows and threads.
+enum class Product {
+  /// float32 activations; one fused-multiply-add chain for each chunk of 128 steps.
+  kFma,
+  /// Activations rounded to bf16 (nearest even, denormals to zero) on bf16 weights, accumulated in
+  /// float32: a pair of neighbouring steps (k, k + 1) adds first its odd, then its even product, in
+  /// chunks of 256 steps. Twice the rate where the CPU has the instruction, and the same bits by
+  /// fma where it has not (a partial sum below 2^-126 excepted, which the instruction takes for 0).
+  kDot,
+};
+/// Whether this CPU has an instruction for kDot.
+[[nodiscard]] bool has_dot_instruction();
+
 /// A weight [n, k] stored as panels of 32 output rows in lanes, k ascending. In float32 a panel is
 /// [panel_depth(k)][32]. In bf16 it is [panel_depth(k) / 2][32][2]: a 32-bit word holds two
 /// neighbouring k of one output row, which is what a pairwise dot instruction reads, on a CPU and
@@ -25,6 +38,7 @@ struct PackedWeight {
   const uint16_t* bf16 = nullptr;
   int64_t n = 0;
   int64_t k = 0;
+  Product product = Product::kFma;  ///< kDot needs `bf16`.
 };
 
 /// Row-major [n, k] into the rows [row_begin, row_begin + n) of panels that hold `total_n` rows.
@@ -34,10 +48,10 @@ void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, f
 /// Rounds fp32 panels to bf16 panels, nearest even. `elements` is a multiple of 64.
 void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out);
 
-/// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks of 128; a chunk is
-/// one fused-multiply-add chain over ascending k from zero, and chunk sums are added to the output
-/// in order. So a row's bits depend on that row and W alone: not on `rows`, the number of threads
-/// or the instruction set (all that have fma).
+/// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks; a chunk is one chain
+/// over ascending k from zero, and chunk sums are added to the output in order. So a row's bits
+/// depend on that row and W alone: not on `rows`, the number of threads or the instruction set (all
+/// that have fma).
 struct LinearArgs {
   const float* x = nullptr;  ///< [rows, k]
   int64_t x_stride = 0;      ///< In floats.
@@ -50,7 +64,7 @@ struct LinearArgs {
 };
 void linear(const LinearArgs& args);
 
-/// dx = dy W, or dx += dy W, in chunks of 128 over ascending n as in `linear`.
+/// dx = dy W, or dx += dy W, in chunks over ascending n as in `linear`.
 struct LinearBackwardInputArgs {
   const float* dy = nullptr;  ///< [rows, n]
   int64_t dy_stride = 0;
@@ -64,7 +78,8 @@ void linear_backward_input(const LinearBackwardInputArgs& args);
 
 /// dW += dy^T x in panel layout and dbias += column sums of dy. Each element continues one chain
 /// over ascending rows from its stored value: splitting the rows over several calls gives the same
-/// bits.
+/// bits (with kDot, which rounds dy and x to bf16 and takes rows in pairs, where every call but the
+/// last has an even number of rows).
 struct LinearBackwardWeightArgs {
   const float* dy = nullptr;  ///< [rows, n]
   int64_t dy_stride = 0;
@@ -75,6 +90,7 @@ struct LinearBackwardWeightArgs {
   int64_t rows = 0;
   int64_t n = 0;
   int64_t k = 0;
+  Product product = Product::kFma;
 };
 void linear_backward_weight(const LinearBackwardWeightArgs& args);
 

@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include "cpu/tile_types.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
@@ -57,17 +59,6 @@ struct AMatrix {
   const float* p;
   int64_t row_stride;
   int64_t k_stride;
-};
-
-enum class Start { kZero, kFromC };
-enum class Finish { kStore, kAdd };
-
-struct TileOut {
-  float* c;
-  int64_t stride;
-  Start start;
-  Finish finish;
-  const float* bias;  // At the tile's first column, or null.
 };
 
 /// One k of a tile: every accumulator takes one product.

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace temper::kernels {
@@ -15,6 +16,13 @@ inline float* workspace(Workspace which, size_t floats) {
   auto& b = buffers[static_cast<size_t>(which)];
   if (b.size() < floats) b.resize(floats);
   return b.data();
+}
+
+/// The same for the packed operands of a product, which may run inside a user of `workspace`.
+inline uint32_t* word_workspace(size_t words) {
+  thread_local std::vector<uint32_t> buffer;
+  if (buffer.size() < words) buffer.resize(words);
+  return buffer.data();
 }
 
 }  // namespace temper::kernels

@@ -1,0 +1,210 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/linear_backward.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/operands-inl.h"
+#include "cpu/workspace.h"
+#include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
+#include "temper/kernels/linear.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace temper::kernels {
+namespace HWY_NAMESPACE {
+
+/// Rows of W that one pass of the input gradient holds transposed. A multiple of every chunk.
+constexpr int64_t kTransposeBlock = 1024;
+/// Rows of x and dy that one pass of the weight gradient reads before it stores its accumulators.
+constexpr int64_t kWeightRowBlock = 256;
+
+/// W[n0 .. n0 + count, k0 .. k0 + 32) as rows of 32 floats; columns past k are zero.
+void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k0, float* out) {
+  const DF d;
+  const hn::Rebind<int32_t, DF> di;
+  const int64_t columns = std::min(kPanel, w.k - k0);
+  if (columns < kPanel) std::fill_n(out, count * kPanel, 0.0f);
+  const bool half = w.bf16 != nullptr;
+  float widened[kPanel * kPanel];
+  for (int64_t n = 0; n < count; n += kPanel) {
+    const int64_t offset = ((n0 + n) / kPanel * panel_depth(w.k) + k0) * kPanel;
+    const float* source = half ? widened : w.f32 + offset;
+    if (half) {
+      const BBf16 b{w.bf16 + offset};
+      for (int64_t k = 0; k < columns; k += 2) {
+        for (int c = 0; c < kPanel; c += kLanes) {
+          hn::StoreU(b.load<0>(k, c), d, widened + k * kPanel + c);
+          hn::StoreU(b.load<1>(k, c), d, widened + (k + 1) * kPanel + c);
+        }
+      }
+    }
+    const int64_t rows = std::min(kPanel, count - n);
+    const auto index = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(kPanel)));
+    for (int64_t r = 0; r < rows; ++r) {
+      float* to = out + (n + r) * kPanel;
+      int64_t k = 0;
+      for (; k + kLanes <= columns; k += kLanes) {
+        hn::StoreU(hn::GatherIndex(d, source + k * kPanel + r, index), d, to + k);
+      }
+      for (; k < columns; ++k) to[k] = source[k * kPanel + r];
+    }
+  }
+}
+
+/// dx in float32 activations: dy as it lies times a transposed block.
+struct FmaInput {
+  const LinearBackwardInputArgs& g;
+  std::vector<float> block = std::vector<float>(static_cast<size_t>(kTransposeBlock * kPanel));
+
+  FmaOperands<BFloat> operands(int64_t n0, int64_t count, int64_t k0) {
+    transpose_block(g.weight, n0, count, k0, block.data());
+    return {AMatrix{g.dy + n0, g.dy_stride, 1}, {block.data()}, 0};
+  }
+};
+
+/// dx in bf16 words.
+struct DotInput {
+  const LinearBackwardInputArgs& g;
+  PackedRows dy;
+  DotKernels kernels;
+  std::vector<uint32_t> block =
+      std::vector<uint32_t>(static_cast<size_t>(kTransposeBlock * kPanel / 2));
+
+  DotOperands operands(int64_t n0, int64_t count, int64_t k0) {
+    const PackedWeight& w = g.weight;
+    const auto* words = reinterpret_cast<const uint32_t*>(w.bf16);
+    const int64_t depth = panel_depth(w.k);
+    const int64_t pairs = (std::min(kPanel, depth - k0) + 1) / 2;
+    for (int64_t n = 0; n < count; n += kPanel) {
+      kernels.transpose_panel(words + ((n0 + n) / kPanel * depth + k0) * kPanel / 2, pairs,
+                              block.data() + n / 2 * kPanel);
+    }
+    return {kernels, dy.words + n0 / 2, dy.stride, 1, block.data(), 0};
+  }
+};
+
+/// One 32-wide strip of dx.
+template <class Input>
+void input_strip(const LinearBackwardInputArgs& g, Input& input, int64_t strip,
+                 std::vector<float>& wide) {
+  const PackedWeight& w = g.weight;
+  const int64_t k0 = strip * kPanel;
+  const int64_t columns = std::min(kPanel, w.k - k0);
+  TileOut out{g.dx + k0, g.dx_stride, Start::kZero, g.add ? Finish::kAdd : Finish::kStore, nullptr};
+  if (columns < kPanel) {
+    wide.assign(static_cast<size_t>(g.rows * kPanel), 0.0f);
+    for (int64_t r = 0; g.add && r < g.rows; ++r) {
+      std::copy_n(g.dx + r * g.dx_stride + k0, columns, wide.data() + r * kPanel);
+    }
+    out.c = wide.data();
+    out.stride = kPanel;
+  }
+  for (int64_t n0 = 0; n0 < w.n; n0 += kTransposeBlock) {
+    const int64_t count = std::min(kTransposeBlock, w.n - n0);
+    chunked(input.operands(n0, count, k0), 0, g.rows, 0, 1, count, out);
+    out.finish = Finish::kAdd;
+  }
+  for (int64_t r = 0; columns < kPanel && r < g.rows; ++r) {
+    std::copy_n(wide.data() + r * kPanel, columns, g.dx + r * g.dx_stride + k0);
+  }
+}
+
+void LinearBackwardInput(const LinearBackwardInputArgs& g) {
+  const bool dot = g.weight.product == Product::kDot;
+  PackedRows dy{};
+  if (dot) dy = pack_rows_to_words(g.dy, g.dy_stride, g.rows, g.weight.n);
+  parallel_for(panel_count(g.weight.k), 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> wide;
+    const auto strips = [&](auto input) {
+      for (int64_t strip = begin; strip < end; ++strip) input_strip(g, input, strip, wide);
+    };
+    dot ? strips(DotInput{g, dy, dot_kernels()}) : strips(FmaInput{g});
+  });
+}
+
+/// dbias += column sums of dy, rows in order.
+void bias_gradient(const LinearBackwardWeightArgs& g, int64_t n0, int64_t m0, int64_t count) {
+  const int64_t valid = std::min(kPanel, g.n - n0);
+  for (int64_t m = m0; m < m0 + count; ++m) {
+    for (int64_t n = n0; n < n0 + valid; ++n) g.dbias[n] += g.dy[m * g.dy_stride + n];
+  }
+}
+
+void fma_weight_block(const LinearBackwardWeightArgs& g, int64_t panel, int64_t m0, int64_t count,
+                      float* strip) {
+  const int64_t n0 = panel * kPanel;
+  const int64_t valid = std::min(kPanel, g.n - n0);
+  for (int64_t m = 0; m < count; ++m) {
+    float* to = strip + m * kPanel;
+    std::copy_n(g.dy + (m0 + m) * g.dy_stride + n0, valid, to);
+    std::fill_n(to + valid, kPanel - valid, 0.0f);
+  }
+  panel_rows(g.k, AMatrix{g.x + m0 * g.x_stride, 1, g.x_stride}, BFloat{strip}, count,
+             TileOut{g.dweight + panel * panel_depth(g.k) * kPanel, kPanel, Start::kFromC,
+                     Finish::kStore, nullptr});
+}
+
+/// `x` holds words of two rows each, [pairs of rows][stride].
+void dot_weight_block(const LinearBackwardWeightArgs& g, const PackedRows& x, int64_t panel,
+                      int64_t m0, int64_t count, uint32_t* strip) {
+  static constexpr float kZeros[kPanel] = {};
+  const int64_t n0 = panel * kPanel;
+  const int64_t valid = std::min(kPanel, g.n - n0);
+  const int64_t pairs = (count + 1) / 2;
+  for (int64_t p = 0; p < pairs; ++p) {
+    const float* low = g.dy + (m0 + 2 * p) * g.dy_stride + n0;
+    const float* high = 2 * p + 1 < count ? low + g.dy_stride : kZeros;
+    pair_rows(low, high, valid, strip + p * kPanel);
+    std::fill(strip + p * kPanel + valid, strip + (p + 1) * kPanel, 0u);
+  }
+  dot_kernels().block({x.words + m0 / 2 * x.stride, 1, x.stride, strip, 0, pairs, g.k, 1},
+                      TileOut{g.dweight + panel * panel_depth(g.k) * kPanel, kPanel, Start::kFromC,
+                              Finish::kStore, nullptr});
+}
+
+void LinearBackwardWeight(const LinearBackwardWeightArgs& g) {
+  const bool dot = g.product == Product::kDot;
+  PackedRows x{};
+  if (dot) x = pair_rows_to_words(g.x, g.x_stride, g.rows, g.k);
+  parallel_for(panel_count(g.n), 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> strip(static_cast<size_t>(dot ? 0 : kWeightRowBlock * kPanel));
+    std::vector<uint32_t> words(static_cast<size_t>(dot ? kWeightRowBlock / 2 * kPanel : 0));
+    for (int64_t m0 = 0; m0 < g.rows; m0 += kWeightRowBlock) {
+      const int64_t count = std::min(kWeightRowBlock, g.rows - m0);
+      for (int64_t panel = begin; panel < end; ++panel) {
+        if (dot) {
+          dot_weight_block(g, x, panel, m0, count, words.data());
+        } else {
+          fma_weight_block(g, panel, m0, count, strip.data());
+        }
+        if (g.dbias != nullptr) bias_gradient(g, panel * kPanel, m0, count);
+      }
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace temper::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace temper::kernels {
+
+HWY_EXPORT(LinearBackwardInput);
+HWY_EXPORT(LinearBackwardWeight);
+
+void linear_backward_input(const LinearBackwardInputArgs& args) {
+  if (const auto op = replacement(&KernelTable::linear_backward_input)) return op(args);
+  if (args.rows > 0) HWY_DYNAMIC_DISPATCH(LinearBackwardInput)(args);
+}
+
+void linear_backward_weight(const LinearBackwardWeightArgs& args) {
+  if (const auto op = replacement(&KernelTable::linear_backward_weight)) return op(args);
+  if (args.rows > 0) HWY_DYNAMIC_DISPATCH(LinearBackwardWeight)(args);
+}
+
+}  // namespace temper::kernels
+#endif

@@ -1,0 +1,80 @@
+// The two contracts of a product behind one face, so that the loops over panels are written once.
+#if defined(TEMPER_KERNELS_OPERANDS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TEMPER_KERNELS_OPERANDS_INL_H_
+#undef TEMPER_KERNELS_OPERANDS_INL_H_
+#else
+#define TEMPER_KERNELS_OPERANDS_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cpu/dot-inl.h"
+#include "cpu/gemm-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace temper::kernels {
+namespace HWY_NAMESPACE {
+
+/// float32 activations and float32 or widened bf16 panels, by fused multiply-adds.
+template <class B>
+struct FmaOperands {
+  /// Products of this many steps are summed from zero before their sum is added to the output: the
+  /// rounding error grows with the chunk, not with the depth. Part of the exactness contract.
+  static constexpr int64_t kChunk = 128;
+  AMatrix a;
+  B b;                   // First panel.
+  int64_t panel_stride;  // In elements of B.
+
+  /// `panels` neighbouring panels (1; 2 for at most 6 rows; 4 for at most 3) over steps
+  /// [k, k + depth).
+  void run(int64_t row, int64_t rows, int64_t panel, int panels, int64_t k, int64_t depth,
+           const TileOut& out) const {
+    const AMatrix ar{a.p + row * a.row_stride + k * a.k_stride, a.row_stride, a.k_stride};
+    B bk[4];
+    for (int q = 0; q < panels; ++q) bk[q] = B{b.p + (panel + q) * panel_stride}.at(k);
+    constexpr int kVectors = kTileColumns / kLanes;
+    if constexpr (kTileColumns == 32) {
+      if (panels == 4) return tile_rows<3, 4, kVectors>(rows, ar, bk, 0, depth, out);
+      if (panels == 2) return tile_rows<6, 2, kVectors>(rows, ar, bk, 0, depth, out);
+    }
+    panel_rows(rows, ar, bk[0], depth, out);
+  }
+};
+
+/// bf16 words on both sides, by pairwise dots.
+struct DotOperands {
+  static constexpr int64_t kChunk = 256;  // Longer: its flush weighs more beside a faster dot.
+  DotKernels kernels;
+  const uint32_t* a;
+  int64_t row_stride;
+  int64_t pair_stride;
+  const uint32_t* b;
+  int64_t panel_stride;
+
+  void run(int64_t row, int64_t rows, int64_t panel, int panels, int64_t k, int64_t depth,
+           const TileOut& out) const {
+    kernels.block({a + row * row_stride + k / 2 * pair_stride, row_stride, pair_stride,
+                   b + panel * panel_stride + k / 2 * 32, panel_stride, (depth + 1) / 2, rows,
+                   panels},
+                  out);
+  }
+};
+
+/// All chunks of some rows and panels.
+template <class Operands>
+void chunked(const Operands& o, int64_t row, int64_t rows, int64_t panel, int panels, int64_t depth,
+             const TileOut& out) {
+  TileOut chunk = out;
+  for (int64_t k = 0; k < depth; k += Operands::kChunk) {
+    o.run(row, rows, panel, panels, k, std::min(Operands::kChunk, depth - k), chunk);
+    chunk.finish = Finish::kAdd;
+    chunk.bias = nullptr;
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace temper::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
