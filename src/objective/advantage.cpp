@@ -5,63 +5,48 @@
 #include <limits>
 
 #include "temper/core/error.h"
+#include "temper/kernels/group_advantages.h"
 
 namespace temper {
 namespace {
 
+using kernels::GroupRule;
+using kernels::GroupStat;
+
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// Mean and unbiased standard deviation of the values that are no NaN.
-struct Stats {
-  int64_t count = 0;
-  double mean = kNaN;
-  double std = kNaN;
-  /// All values are the same bits: then `mean` is that value and `std` is 0, without rounding.
-  bool equal = false;
-};
-
-Stats stats_of(std::span<const double> values) {
-  Stats s;
-  double sum = 0;
-  double low = std::numeric_limits<double>::infinity();
-  double high = -low;
-  for (const double v : values) {
-    if (std::isnan(v)) continue;
-    ++s.count;
-    sum += v;
-    low = std::min(low, v);
-    high = std::max(high, v);
-  }
-  if (s.count == 0) return s;
-  s.equal = low == high;
-  s.mean = s.equal ? low : sum / static_cast<double>(s.count);
-  if (s.count == 1) return s;
-  double squares = 0;
-  for (const double v : values) {
-    if (!std::isnan(v)) squares += (v - s.mean) * (v - s.mean);
-  }
-  s.std = std::sqrt(squares / static_cast<double>(s.count - 1));
-  return s;
+/// The kernel over rows [0, values.size()) in groups of `group`.
+std::vector<GroupStat> grouped(std::span<const double> values, int64_t group, GroupRule rule,
+                               double epsilon, double* advantages) {
+  std::vector<int64_t> offsets;
+  for (int64_t row = 0; row <= std::ssize(values); row += group) offsets.push_back(row);
+  std::vector<GroupStat> stats(offsets.size() - 1);
+  kernels::group_advantages({.rewards = values.data(),
+                             .offsets = offsets.data(),
+                             .groups = std::ssize(stats),
+                             .rule = rule,
+                             .eps = epsilon,
+                             .advantages = advantages,
+                             .stats = stats.data()});
+  return stats;
 }
 
-/// A single completion a prompt has no spread: its standard deviation is taken as 0.
-Stats group_stats(std::span<const double> values) {
-  Stats s = stats_of(values);
-  if (values.size() == 1) s.std = 0;
-  return s;
+/// Of all values: one group. The standard deviation is 0 for a single row.
+GroupStat stat_of(std::span<const double> values) {
+  if (values.empty()) return {.mean = kNaN, .std = kNaN};
+  return grouped(values, std::ssize(values), GroupRule::kCentered, 0, nullptr)[0];
 }
 
 void check_table(const RewardTable& t) {
   TEMPER_CHECK(t.functions >= 1 && t.group_size >= 1,
                "[advantage] functions and group_size must be at least 1, got ", t.functions,
                " and ", t.group_size);
-  TEMPER_CHECK(static_cast<int64_t>(t.values.size()) % t.functions == 0 &&
-                   t.rows() % t.group_size == 0,
-               "[advantage] ", t.values.size(), " rewards do not fill groups of ", t.group_size,
-               " rows with ", t.functions, " rewards each");
+  TEMPER_CHECK(
+      static_cast<int64_t>(t.values.size()) % t.functions == 0 && t.rows() % t.group_size == 0,
+      "[advantage] ", t.values.size(), " rewards do not fill groups of ", t.group_size,
+      " rows with ", t.functions, " rewards each");
   TEMPER_CHECK(t.weights.empty() || static_cast<int64_t>(t.weights.size()) == t.functions,
-               "[advantage] ", t.functions, " reward functions and ", t.weights.size(),
-               " weights");
+               "[advantage] ", t.functions, " reward functions and ", t.weights.size(), " weights");
   for (size_t i = 0; i < t.values.size(); ++i) {
     TEMPER_CHECK(!std::isinf(t.values[i]), "[advantage] reward function ",
                  i % static_cast<size_t>(t.functions), " returned an infinity for row ",
@@ -85,36 +70,12 @@ std::vector<double> weighted_sums(const RewardTable& t, std::span<const double> 
   return sums;
 }
 
-std::vector<double> column(const RewardTable& t, size_t function, size_t first, size_t rows) {
-  std::vector<double> out(rows);
-  for (size_t i = 0; i < rows; ++i) {
-    out[i] = t.values[(first + i) * static_cast<size_t>(t.functions) + function];
+std::vector<double> column(const RewardTable& t, size_t function) {
+  std::vector<double> out(static_cast<size_t>(t.rows()));
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = t.values[i * static_cast<size_t>(t.functions) + function];
   }
   return out;
-}
-
-/// Everything but the advantages.
-Advantages summarize(const RewardTable& t) {
-  check_table(t);
-  Advantages a;
-  a.rewards = weighted_sums(t, t.values);
-  a.values.assign(a.rewards.size(), 0.0);
-  const auto group = static_cast<size_t>(t.group_size);
-  for (size_t first = 0; first < a.rewards.size(); first += group) {
-    const Stats s = group_stats(std::span(a.rewards).subspan(first, group));
-    a.group_means.push_back(s.mean);
-    a.group_stds.push_back(s.std);
-    a.dead_groups.push_back(s.count < 2 || s.equal);
-  }
-  for (size_t k = 0; k < static_cast<size_t>(t.functions); ++k) {
-    const Stats s = stats_of(column(t, k, 0, a.rewards.size()));
-    a.function_means.push_back(s.mean);
-    a.function_stds.push_back(s.std);
-  }
-  const Stats all = stats_of(a.rewards);
-  a.reward_mean = all.mean;
-  a.reward_std = all.std;
-  return a;
 }
 
 bool is_zero(double std) { return std::abs(std) <= 1e-8; }  // NaN is not zero.
@@ -125,31 +86,33 @@ double share_of_zero(std::span<const double> stds) {
          static_cast<double>(stds.size());
 }
 
-void unscored_to_zero(std::vector<double>& values) {
-  for (double& v : values) {
-    if (std::isnan(v)) v = 0;
+/// The sums, what there is to say about them, and the advantages by one of the kernel's rules.
+Advantages by_group(const RewardTable& t, GroupRule rule, double epsilon) {
+  check_table(t);
+  Advantages a;
+  a.rewards = weighted_sums(t, t.values);
+  a.values.resize(a.rewards.size());
+  for (const GroupStat& s : grouped(a.rewards, t.group_size, rule, epsilon, a.values.data())) {
+    a.group_means.push_back(s.mean);
+    a.group_stds.push_back(s.std);
+    a.dead_groups.push_back(s.count < 2 || s.equal);
   }
-}
-
-/// Standard deviation over all rows; 0 for a single row.
-double batch_std(std::span<const double> values) { return group_stats(values).std; }
-
-/// `R - mean of the group`, divided by `divisor(group)`; a NaN divisor gives 0.
-template <class Divisor>
-Advantages centered(const RewardTable& t, Advantages a, const Divisor& divisor) {
-  for (size_t i = 0; i < a.values.size(); ++i) {
-    const size_t group = i / static_cast<size_t>(t.group_size);
-    a.values[i] = (a.rewards[i] - a.group_means[group]) / divisor(group);
+  for (size_t k = 0; k < static_cast<size_t>(t.functions); ++k) {
+    const GroupStat s = stat_of(column(t, k));
+    a.function_means.push_back(s.mean);
+    a.function_stds.push_back(s.count < 2 ? kNaN : s.std);
   }
-  unscored_to_zero(a.values);
+  const GroupStat all = stat_of(a.rewards);
+  a.reward_mean = all.mean;
+  a.reward_std = all.count < 2 ? kNaN : all.std;
+  a.frac_reward_zero_std = share_of_zero(a.group_stds);
   return a;
 }
 
-/// `(x - mean) / (std + epsilon)` over all rows.
+/// `(x - mean) / (std + epsilon)` over all rows; 0 for NaN.
 void normalize_rows(std::vector<double>& values, double epsilon) {
-  const double mean = stats_of(values).mean;
-  const double divisor = batch_std(values) + epsilon;
-  for (double& v : values) v = (v - mean) / divisor;
+  if (values.empty()) return;
+  grouped(values, std::ssize(values), GroupRule::kStandardized, epsilon, values.data());
 }
 
 }  // namespace
@@ -173,61 +136,51 @@ RewardTable reward_table(std::span<const std::vector<float>> per_function, int64
 }
 
 Advantages GroupAdvantage::operator()(const RewardTable& t) const {
-  Advantages a = summarize(t);
-  a.frac_reward_zero_std = share_of_zero(a.group_stds);
-  const std::vector<double> stds = a.group_stds;
-  return centered(t, std::move(a), [&](size_t group) { return stds[group] + epsilon; });
+  return by_group(t, GroupRule::kStandardized, epsilon);
 }
 
 Advantages BatchAdvantage::operator()(const RewardTable& t) const {
-  Advantages a = summarize(t);
-  const double std = batch_std(a.rewards);
+  Advantages a = by_group(t, GroupRule::kCentered, 0);
+  const double std = stat_of(a.rewards).std;
   a.frac_reward_zero_std = is_zero(std) ? 1 : 0;
-  return centered(t, std::move(a), [&](size_t) { return std + epsilon; });
+  for (double& v : a.values) v = std::isnan(std) ? 0 : v / (std + epsilon);
+  return a;
 }
 
 Advantages CenteredAdvantage::operator()(const RewardTable& t) const {
-  Advantages a = summarize(t);
-  a.frac_reward_zero_std = share_of_zero(a.group_stds);
-  return centered(t, std::move(a), [](size_t) { return 1.0; });
+  return by_group(t, GroupRule::kCentered, 0);
 }
 
 Advantages DecoupledAdvantage::operator()(const RewardTable& t) const {
-  Advantages a = summarize(t);
-  const auto group = static_cast<size_t>(t.group_size);
+  Advantages a = by_group(t, GroupRule::kCentered, 0);
   const auto functions = static_cast<size_t>(t.functions);
   a.dead_groups.assign(a.dead_groups.size(), true);
   std::vector<double> z(t.values.size());
-  for (size_t first = 0; first < a.rewards.size(); first += group) {
-    for (size_t k = 0; k < functions; ++k) {
-      const Stats s = group_stats(column(t, k, first, group));
-      if (s.count >= 2 && !s.equal) a.dead_groups[first / group] = false;
-      for (size_t i = first; i < first + group; ++i) {
-        z[i * functions + k] = (t.values[i * functions + k] - s.mean) / (s.std + epsilon);
-      }
+  for (size_t k = 0; k < functions; ++k) {
+    std::vector<double> one = column(t, k);
+    const std::vector<GroupStat> stats =
+        grouped(one, t.group_size, GroupRule::kStandardized, epsilon, one.data());
+    for (size_t g = 0; g < stats.size(); ++g) {
+      if (stats[g].count >= 2 && !stats[g].equal) a.dead_groups[g] = false;
     }
+    for (size_t i = 0; i < one.size(); ++i) z[i * functions + k] = one[i];
   }
   a.values = weighted_sums(t, z);
-  a.frac_reward_zero_std = is_zero(batch_std(a.values)) ? 1 : 0;
+  a.frac_reward_zero_std = is_zero(stat_of(a.values).std) ? 1 : 0;
   normalize_rows(a.values, epsilon);
-  unscored_to_zero(a.values);
   return a;
 }
 
 Advantages LeaveOneOutAdvantage::operator()(const RewardTable& t) const {
-  Advantages a = summarize(t);
-  a.frac_reward_zero_std = share_of_zero(a.group_stds);
-  const auto group = static_cast<size_t>(t.group_size);
-  for (size_t first = 0; first < a.rewards.size(); first += group) {
-    const Stats s = stats_of(std::span(a.rewards).subspan(first, group));
-    const auto n = static_cast<double>(s.count);
-    // The same as R minus the others' mean, and exactly 0 for equal rewards.
-    for (size_t i = first; i < first + group; ++i) {
-      a.values[i] = s.count < 2 ? kNaN : (a.rewards[i] - s.mean) * (n / (n - 1));
-    }
+  Advantages a = by_group(t, GroupRule::kLeaveOneOut, 0);
+  if (!normalize) return a;
+  // Rows without others to compare with stay out of the batch's mean.
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    const bool alone =
+        t.group_size == 1 || std::isnan(a.group_stds[i / static_cast<size_t>(t.group_size)]);
+    if (alone || std::isnan(a.rewards[i])) a.values[i] = kNaN;
   }
-  if (normalize) normalize_rows(a.values, epsilon);
-  unscored_to_zero(a.values);
+  normalize_rows(a.values, epsilon);
   return a;
 }
 

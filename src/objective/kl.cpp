@@ -1,5 +1,6 @@
 #include "temper/objective/kl.h"
 
+#include <ATen/ops/abs.h>
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/ones_like.h>
@@ -16,8 +17,8 @@ at::Tensor with_slope(const at::Tensor& value, const at::Tensor& slope, const at
 
 at::Tensor k3(const at::Tensor& d) {
   // A plain clamp would have slope 0 where the policy is furthest from the reference.
-  const at::Tensor bounded = with_slope(at::clamp(-d, -kMaxLogRatio, kMaxLogRatio),
-                                        at::ones_like(d), -d);
+  const at::Tensor bounded =
+      with_slope(at::clamp(-d, -kMaxLogRatio, kMaxLogRatio), at::ones_like(d), -d);
   return at::exp(bounded) - 1 - bounded;
 }
 
@@ -32,8 +33,12 @@ at::Tensor kl_tokens(const PolicyTokens& t, KlEstimator estimator) {
     case KlEstimator::kK1: return d;
     case KlEstimator::kK2: return d * d / 2;
     case KlEstimator::kK3: return k3(d);
+    case KlEstimator::kAbsolute: return at::abs(d);
+    case KlEstimator::kExact: break;
   }
-  fail("[objective] unknown KL estimator");
+  fail(
+      "[objective] the exact KL is a sum over the vocabulary: it comes from the LM head, not from "
+      "the sampled tokens");
 }
 
 at::Tensor corrected_kl_tokens(const PolicyTokens& t, KlEstimator estimator,

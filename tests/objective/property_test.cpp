@@ -1,4 +1,6 @@
 // What must hold without an oracle: derivatives, order, splitting, reductions, extremes.
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/empty_like.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,8 +8,11 @@
 #include <numeric>
 
 #include "rollout_case.h"
+#include "temper/core/error.h"
+#include "temper/kernels/kl_penalty.h"
 #include "temper/objective/dapo.h"
 #include "temper/objective/entropy.h"
+#include "temper/objective/kl.h"
 #include "temper/objective/rollout_objectives.h"
 
 namespace temper {
@@ -217,6 +222,32 @@ TEST(Identities, SmallKlEstimatorsAgree) {
   const Metrics m = run_loss(objective("dapo", {}), r.batch()).metrics;
   EXPECT_NEAR(m.at("kl/k2"), m.at("kl/k3"), 1e-9);
   EXPECT_NEAR(m.at("kl/k1"), 1e-3, 1e-12);
+}
+
+// The loss's tensor expressions and the kernel that rewards use are one formula.
+TEST(Identities, KlTokensAreTheKernels) {
+  for (const std::string data : {"plain", "wide"}) {
+    const PolicyTokens t = policy_tokens(golden_rollout(data).batch());
+    at::Tensor lp = t.logprobs.detach().to(at::kFloat), ref = t.ref_logprobs.to(at::kFloat);
+    at::Tensor value = at::empty_like(lp), slope = at::empty_like(lp);
+    for (const KlEstimator estimator :
+         {KlEstimator::kK1, KlEstimator::kK2, KlEstimator::kK3, KlEstimator::kAbsolute}) {
+      kernels::kl_penalty({.logprobs = lp.data_ptr<float>(),
+                           .ref_logprobs = ref.data_ptr<float>(),
+                           .tokens = lp.numel(),
+                           .estimator = estimator,
+                           .kl = value.data_ptr<float>(),
+                           .dlogprobs = slope.data_ptr<float>()});
+      PolicyTokens of_floats = t;
+      of_floats.logprobs = lp.to(at::kDouble).requires_grad_();
+      of_floats.ref_logprobs = ref.to(at::kDouble);
+      const at::Tensor kl = kl_tokens(of_floats, estimator);
+      kl.sum().backward();
+      EXPECT_TRUE(at::allclose(kl, value.to(at::kDouble), 1e-7, 1e-15));
+      EXPECT_TRUE(at::allclose(of_floats.logprobs.grad(), slope.to(at::kDouble), 1e-7, 1e-15));
+    }
+    EXPECT_THROW(kl_tokens(t, KlEstimator::kExact), Error);
+  }
 }
 
 TEST(Identities, AGivenAdvantagePerTokenEqualsOnePerRow) {

@@ -3,12 +3,11 @@
 #include <cstdint>
 
 #include "temper/data/batch.h"
+#include "temper/kernels/kl_penalty.h"
 
 namespace temper {
 
-/// Largest log-ratio, in nats, that is put through exp: e^20 is far beyond any useful ratio and
-/// far below overflow, so a diverged token costs a large finite loss and never an infinity.
-inline constexpr double kMaxLogRatio = 20.0;
+using kernels::kMaxLogRatio;
 
 /// The tokens of a `RolloutBatch` made ready for arithmetic: everything is float64 whatever the
 /// batch's dtype (gradients come back in the batch's), and masked tokens hold 0, so that a NaN or
