@@ -23,7 +23,7 @@ void for_each_tile(const LinearLogprobArgs& a, const Body& body) {
   for (int64_t begin = 0; begin < a.rows; begin += kHeadTileRows) {
     Tile t{begin, std::min(kHeadTileRows, a.rows - begin), {}, {}, {}, {}};
     t.hidden = matrix(a.hidden + begin * a.hidden_stride, t.rows, a.head.k, a.hidden_stride);
-    t.scaled = t.hidden.matmul(head.t()) * double{a.inverse_temperature};
+    t.scaled = operand(t.hidden, a.head.product).matmul(head.t()) * double{a.inverse_temperature};
     t.logprobs = t.scaled.log_softmax(-1);
     t.targets = index({a.targets + begin, static_cast<size_t>(t.rows)}).unsqueeze(-1);
     body(t, head);
@@ -60,7 +60,7 @@ void linear_logprob_backward(const LinearLogprobBackwardArgs& g) {
     }
     dz = dz * double{a.inverse_temperature};
     matrix(g.dhidden + t.begin * g.dhidden_stride, t.rows, a.head.k, g.dhidden_stride)
-        .copy_(dz.matmul(head));
+        .copy_(operand(dz, a.head.product).matmul(head));
     if (g.dweight == nullptr) return;
     const at::Tensor part = dz.t().matmul(t.hidden);
     dweight = dweight.defined() ? dweight.add_(part) : part;

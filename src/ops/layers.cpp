@@ -27,7 +27,8 @@ void embedding_bf16(const uint16_t* panels, int64_t width, std::span<const int32
 
 void linear(const LinearArgs& a) {
   const auto& w = a.weight;
-  at::Tensor result = matrix(a.x, a.rows, w.k, a.x_stride).matmul(weight(w).t());
+  const at::Tensor x = operand(matrix(a.x, a.rows, w.k, a.x_stride), w.product);
+  at::Tensor result = x.matmul(weight(w).t());
   if (a.bias != nullptr) result = result + vector(a.bias, w.n);
   at::Tensor y = matrix(a.y, a.rows, w.n, a.y_stride);
   y.copy_(a.add ? y + result : result);
@@ -35,14 +36,16 @@ void linear(const LinearArgs& a) {
 
 void linear_backward_input(const LinearBackwardInputArgs& a) {
   const auto& w = a.weight;
-  const at::Tensor result = matrix(a.dy, a.rows, w.n, a.dy_stride).matmul(weight(w));
+  const at::Tensor dy = operand(matrix(a.dy, a.rows, w.n, a.dy_stride), w.product);
+  const at::Tensor result = dy.matmul(weight(w));
   at::Tensor dx = matrix(a.dx, a.rows, w.k, a.dx_stride);
   dx.copy_(a.add ? dx + result : result);
 }
 
 void linear_backward_weight(const LinearBackwardWeightArgs& a) {
   const at::Tensor dy = matrix(a.dy, a.rows, a.n, a.dy_stride);
-  add_to_panels(a.dweight, dy.t().matmul(matrix(a.x, a.rows, a.k, a.x_stride)));
+  const at::Tensor x = operand(matrix(a.x, a.rows, a.k, a.x_stride), a.product);
+  add_to_panels(a.dweight, operand(dy, a.product).t().matmul(x));
   if (a.dbias != nullptr) vector(a.dbias, a.n).add_(dy.sum(0));
 }
 

@@ -48,6 +48,8 @@ double sum_of_squares(const float* x, int64_t count);
 [[nodiscard]] at::Tensor vector(const float* p, int64_t n);
 /// Ids as an index tensor.
 [[nodiscard]] at::Tensor index(std::span<const int32_t> ids);
+/// What a product reads of float32 activations: all of them, or for kDot their bf16 rounding.
+[[nodiscard]] at::Tensor operand(const at::Tensor& x, kernels::Product product);
 /// A packed weight as row-major [n, k] float32, copied.
 [[nodiscard]] at::Tensor weight(const kernels::PackedWeight& w);
 /// Adds a row-major [n, k] to float32 panels.

@@ -21,6 +21,10 @@ at::Tensor index(std::span<const int32_t> ids) {
   return at::from_blob(const_cast<int32_t*>(ids.data()), {n}, at::kInt).to(at::kLong);
 }
 
+at::Tensor operand(const at::Tensor& x, Product product) {
+  return product == Product::kDot ? x.to(at::kBFloat16).to(at::kFloat) : x;
+}
+
 at::Tensor weight(const PackedWeight& w) {
   const int64_t panels = panel_count(w.n), depth = panel_depth(w.k);
   at::Tensor rows;

@@ -12,6 +12,7 @@
 #include "clip_formula.h"
 #include "cpu/lanes16-inl.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 #include "temper/kernels/linear.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -76,6 +77,7 @@ HWY_EXPORT(AdamWRange);
 HWY_EXPORT(BlockSquares);
 
 void adamw(const AdamWArgs& args) {
+  if (const auto op = replacement(&KernelTable::adamw)) return op(args);
   constexpr int64_t kGrain = 1 << 14;
   parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += kGrain) {
@@ -87,6 +89,7 @@ void adamw(const AdamWArgs& args) {
 }
 
 double sum_of_squares(const float* x, int64_t count) {
+  if (const auto op = replacement(&KernelTable::sum_of_squares)) return op(x, count);
   constexpr int64_t kBlock = 4096;
   const int64_t blocks = (count + kBlock - 1) / kBlock;
   std::vector<double> parts(static_cast<size_t>(blocks));

@@ -13,6 +13,7 @@
 #include "cpu/logits_tile.h"
 #include "cpu/workspace.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -99,12 +100,14 @@ void for_each_tile(const LinearLogprobArgs& g, const Body& body) {
 }  // namespace
 
 void linear_logprob(const LinearLogprobArgs& args) {
+  if (const auto op = replacement(&KernelTable::linear_logprob)) return op(args);
   for_each_tile(args, [&](const LogitsTile& tile) {
     HWY_DYNAMIC_DISPATCH(RowsForward)(args, tile);
   });
 }
 
 void linear_logprob_backward(const LinearLogprobBackwardArgs& args) {
+  if (const auto op = replacement(&KernelTable::linear_logprob_backward)) return op(args);
   const LinearLogprobArgs& f = args.forward;
   for_each_tile(f, [&](const LogitsTile& tile) {
     HWY_DYNAMIC_DISPATCH(RowsBackward)(args, tile);

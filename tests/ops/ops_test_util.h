@@ -1,0 +1,92 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/kernel_test_util.h"
+#include "temper/core/dtype.h"
+#include "temper/kernels/linear.h"
+#include "temper/ops/reference.h"
+
+namespace temper::test_ops {
+
+using Floats = std::vector<float>;
+using test::random_floats;
+
+/// The unit of a float32 rounding error.
+inline constexpr double kEps = 5.9604644775390625e-8;  // 2^-24
+
+inline const kernels::KernelTable& reference() { return ops::reference_kernels(); }
+
+inline Floats absolute(Floats values) {
+  for (float& v : values) v = std::abs(v);
+  return values;
+}
+
+/// Every element within `units` rounding errors of its magnitude: the sum of the absolute values of
+/// the terms that it is the sum of, which is what rounding errors are proportional to.
+inline void expect_within(const Floats& got, const Floats& want, const Floats& magnitude,
+                          double units, const std::string& what = "") {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  ASSERT_EQ(got.size(), magnitude.size()) << what;
+  double worst = 0;
+  size_t at = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_TRUE(std::isfinite(got[i]) && std::isfinite(want[i])) << what << ", element " << i;
+    const double error = std::abs(double{got[i]} - double{want[i]});
+    const double bound = std::abs(double{magnitude[i]}) * kEps + 1e-37;
+    if (error / bound > worst) {
+      worst = error / bound;
+      at = i;
+    }
+  }
+  EXPECT_LE(worst, units) << what << ", element " << at << ": " << got[at] << " against "
+                          << want[at];
+}
+
+inline void expect_within(const Floats& got, const Floats& want, double magnitude, double units,
+                          const std::string& what = "") {
+  expect_within(got, want, Floats(got.size(), static_cast<float>(magnitude)), units, what);
+}
+
+/// How a weight is stored and multiplied.
+enum class Stored { kFloat32, kBf16, kBf16Dot };
+inline constexpr Stored kAllStored[] = {Stored::kFloat32, Stored::kBf16, Stored::kBf16Dot};
+
+/// A random weight [n, k] in panels. `rows` holds the values that products see, row-major.
+struct Weight {
+  Weight(int64_t n_, int64_t k_, uint32_t seed, Stored how, float scale = 1.0f)
+      : Weight(random_floats(n_ * k_, seed, scale), n_, k_, how) {}
+  Weight(Floats values, int64_t n_, int64_t k_, Stored how)
+      : rows(std::move(values)), n(n_), k(k_), stored(how) {
+    if (how != Stored::kFloat32) {
+      for (float& v : rows) v = bf16_to_float(float_to_bf16(v));
+    }
+    f32.assign(static_cast<size_t>(kernels::panel_elements(n, k)), 0.0f);
+    kernels::pack_rows(rows.data(), n, k, 0, f32.data());
+    bf16.resize(f32.size());
+    kernels::panels_to_bf16(f32.data(), std::ssize(f32), bf16.data());
+  }
+  [[nodiscard]] kernels::PackedWeight packed() const {
+    kernels::PackedWeight w{.f32 = f32.data(), .n = n, .k = k};
+    if (stored != Stored::kFloat32) w.bf16 = bf16.data();
+    if (stored == Stored::kBf16Dot) w.product = kernels::Product::kDot;
+    return w;
+  }
+  /// The same weight with all values positive.
+  [[nodiscard]] Weight magnitude() const { return {absolute(rows), n, k, stored}; }
+
+  Floats rows;
+  int64_t n;
+  int64_t k;
+  Stored stored;
+  Floats f32;
+  std::vector<uint16_t> bf16;
+};
+
+}  // namespace temper::test_ops

@@ -1,0 +1,195 @@
+// Every public op asks the table, and comes back to the CPU kernel when the table is gone.
+#include <functional>
+
+#include "attention_case.h"
+#include "head_case.h"
+#include "temper/core/error.h"
+#include "temper/kernels/adamw.h"
+#include "temper/kernels/embedding.h"
+#include "temper/kernels/rms_norm.h"
+#include "temper/kernels/rope.h"
+#include "temper/kernels/sampling.h"
+#include "temper/kernels/swiglu.h"
+
+namespace temper::test_ops {
+namespace {
+
+using kernels::KernelTable;
+
+int calls = 0;
+
+/// A stand-in that counts, for an op of any signature.
+template <class R, class... Args>
+void count(R (*&op)(Args...)) {
+  op = [](Args...) -> R {
+    ++calls;
+    return R();
+  };
+}
+
+KernelTable counting_table() {
+  KernelTable t;
+  count(t.embedding);
+  count(t.embedding_bf16);
+  count(t.linear);
+  count(t.linear_backward_input);
+  count(t.linear_backward_weight);
+  count(t.rms_norm);
+  count(t.rms_norm_backward);
+  count(t.rope);
+  count(t.swiglu);
+  count(t.swiglu_backward);
+  count(t.add_inplace);
+  count(t.tree_attention);
+  count(t.tree_attention_backward);
+  count(t.linear_logprob);
+  count(t.linear_logprob_backward);
+  count(t.linear_sample);
+  count(t.sampling_distribution);
+  count(t.adamw);
+  count(t.sum_of_squares);
+  return t;
+}
+
+/// Calls each op once, on one row of one element where that will do.
+std::vector<std::function<void()>> all_ops() {
+  static Floats a(64, 1.0f), b(64, 1.0f), c(64, 1.0f), d(64, 1.0f);
+  static std::vector<uint16_t> half(64);
+  static const std::vector<int32_t> zero = {0};
+  static const kernels::RopeTable rope = kernels::make_rope_table(2, 1, 10000.0);
+  static const AttentionCase attention = AttentionCase::causal(1, 1, 1, 8);
+  static const HeadCase head(1, 3, 2, Stored::kFloat32);
+  static const Weight one(1, 1, 81, Stored::kFloat32);
+  static const kernels::SamplingParams rule;
+  return {
+      [] { kernels::embedding(one.f32.data(), 1, zero, a.data()); },
+      [] { kernels::embedding(half.data(), 1, zero, a.data()); },
+      [] {
+        kernels::linear({.x = a.data(),
+                         .x_stride = 1,
+                         .weight = one.packed(),
+                         .y = b.data(),
+                         .y_stride = 1,
+                         .rows = 1});
+      },
+      [] {
+        kernels::linear_backward_input({.dy = a.data(),
+                                        .dy_stride = 1,
+                                        .weight = one.packed(),
+                                        .dx = b.data(),
+                                        .dx_stride = 1,
+                                        .rows = 1});
+      },
+      [] {
+        kernels::linear_backward_weight({.dy = a.data(),
+                                         .dy_stride = 1,
+                                         .x = b.data(),
+                                         .x_stride = 1,
+                                         .dweight = c.data(),
+                                         .rows = 1,
+                                         .n = 1,
+                                         .k = 1});
+      },
+      [] {
+        kernels::rms_norm({a.data(), b.data(), c.data(), nullptr, 1, 1, 0.0f});
+      },
+      [] {
+        kernels::rms_norm_backward(
+            {a.data(), b.data(), c.data(), d.data(), d.data(), false, nullptr, 1, 1});
+      },
+      [] { kernels::rope(a.data(), 2, zero, 1, rope, false); },
+      [] { kernels::swiglu(a.data(), b.data(), 1, 1); },
+      [] { kernels::swiglu_backward(a.data(), b.data(), c.data(), 1, 1); },
+      [] { kernels::add_inplace(a.data(), b.data(), 1); },
+      [] { (void)attention.forward(kernels::tree_attention); },
+      [] {
+        (void)attention.backward(kernels::tree_attention_backward, {Floats(8), Floats(1)});
+      },
+      [] { (void)head.forward(kernels::linear_logprob); },
+      [] {
+        (void)head.backward(kernels::linear_logprob_backward,
+                            {Floats(1), Floats(1), Floats(1), Floats(1)}, false);
+      },
+      [] {
+        const kernels::SampleRow row{&rule, {}, 0.5};
+        kernels::SampledToken out;
+        kernels::linear_sample({.hidden = head.hidden.data(),
+                                .hidden_stride = 2,
+                                .head = head.head.packed(),
+                                .allowed = 3,
+                                .rows = {&row, 1},
+                                .out = {&out, 1}});
+      },
+      [] {
+        kernels::sampling_distribution(std::span(a).first(1), rule, {}, std::span(b).first(1));
+      },
+      [] {
+        kernels::adamw({.param = a.data(),
+                        .grad = b.data(),
+                        .exp_avg = c.data(),
+                        .exp_avg_sq = d.data(),
+                        .count = 1});
+      },
+      [] { (void)kernels::sum_of_squares(a.data(), 1); },
+  };
+}
+
+TEST(KernelTable, EveryOpAsksIt) {
+  const KernelTable table = counting_table();
+  const auto ops = all_ops();
+  ASSERT_EQ(ops.size() * sizeof(void (*)()), sizeof(KernelTable)) << "an op is not called here";
+  for (size_t i = 0; i < ops.size(); ++i) {
+    calls = 0;
+    kernels::replace_kernels(&table);
+    ops[i]();
+    kernels::replace_kernels(nullptr);
+    EXPECT_EQ(calls, 1) << "op " << i << " of the table";
+    ops[i]();
+    EXPECT_EQ(calls, 1) << "op " << i << " without the table";
+  }
+}
+
+TEST(KernelTable, EmptyEntriesKeepTheCpuKernel) {
+  const HeadCase c(5, 33, 31, Stored::kFloat32);
+  const Floats cpu = c.forward(kernels::linear_logprob).logprob;
+  const KernelTable empty;
+  kernels::replace_kernels(&empty);
+  EXPECT_EQ(c.forward(kernels::linear_logprob).logprob, cpu);
+  kernels::replace_kernels(nullptr);
+}
+
+TEST(KernelTable, ReferenceFillsEveryEntry) {
+  // Read as pointers, so that an op that is added later is seen here.
+  const auto* entries = reinterpret_cast<void (*const*)()>(&reference());
+  for (size_t i = 0; i < sizeof(KernelTable) / sizeof(void (*)()); ++i) {
+    EXPECT_NE(entries[i], nullptr) << i;
+  }
+}
+
+TEST(KernelTable, ScopesNestAndNamesAreChecked) {
+  EXPECT_EQ(kernels::kernel_table(), nullptr);
+  ops::select_kernels("reference");
+  EXPECT_EQ(kernels::kernel_table(), &reference());
+  {
+    const ops::ReferenceScope scope;
+    EXPECT_EQ(kernels::kernel_table(), &reference());
+  }
+  EXPECT_EQ(kernels::kernel_table(), &reference());
+  ops::select_kernels("cpu");
+  {
+    const ops::ReferenceScope scope;
+    EXPECT_EQ(kernels::kernel_table(), &reference());
+  }
+  EXPECT_EQ(kernels::kernel_table(), nullptr);
+  try {
+    ops::select_kernels("gpu");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("expected \"cpu\" or \"reference\", got \"gpu\""),
+              std::string::npos)
+        << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace temper::test_ops
