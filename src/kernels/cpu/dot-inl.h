@@ -188,9 +188,11 @@ inline PackedRows pair_rows_to_words(const float* x, int64_t x_stride, int64_t r
   return {words, stride};
 }
 
-/// The kernels of this process.
+/// The kernels for this target: AVX-512 takes the instruction where the CPU has it.
 HWY_INLINE DotKernels dot_kernels() {
+#if HWY_TARGET == HWY_AVX3
   if (const DotKernels* k = dot_avx512bf16()) return *k;
+#endif
   return {dot_block_by_fma, transpose_panel_by_words};
 }
 

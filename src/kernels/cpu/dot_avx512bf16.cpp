@@ -1,7 +1,5 @@
 #include "cpu/dot_avx512bf16.h"
 
-#include <hwy/targets.h>
-
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <cpuid.h>
 #include <immintrin.h>
@@ -111,6 +109,9 @@ TEMPER_TARGET_BF16 void transpose_panel(const uint32_t* panel, int64_t k_pairs, 
 }
 
 bool cpu_has_bf16_dot() {
+  __builtin_cpu_init();
+  // The compiler's test includes whether the operating system keeps the wide registers.
+  if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl")) return false;
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1u << 5)) != 0;
 }
@@ -119,9 +120,8 @@ bool cpu_has_bf16_dot() {
 
 const DotKernels* dot_avx512bf16() {
   static constexpr DotKernels kKernels{block, transpose_panel};
-  static const bool has = cpu_has_bf16_dot();
-  // Highway's test of AVX-512 includes the operating system's part.
-  return has && (hwy::SupportedTargets() & HWY_AVX3) != 0 ? &kKernels : nullptr;
+  static const bool has = cpu_has_bf16_dot();  // Once: cpuid is slow in a virtual machine.
+  return has ? &kKernels : nullptr;
 }
 
 }  // namespace temper::kernels

@@ -14,7 +14,7 @@ struct DotKernels {
   void (*transpose_panel)(const uint32_t* panel, int64_t k_pairs, uint32_t* out);
 };
 
-/// Null where the CPU or its operating system lacks AVX512-BF16, or Highway may not use AVX-512.
+/// Null where the CPU or its operating system lacks AVX512-BF16.
 const DotKernels* dot_avx512bf16();
 
 }  // namespace temper::kernels

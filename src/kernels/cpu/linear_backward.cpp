@@ -4,6 +4,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "cpu/operands-inl.h"
@@ -16,8 +17,9 @@ HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
 
-/// Rows of W that one pass of the input gradient holds transposed. A multiple of every chunk.
-constexpr int64_t kTransposeBlock = 1024;
+/// Rows of dy that meet all strips of a part before the next rows do: with one chunk of steps they
+/// stay in the L1 cache.
+constexpr int64_t kInputRowBlock = 48;
 /// Rows of x and dy that one pass of the weight gradient reads before it stores its accumulators.
 constexpr int64_t kWeightRowBlock = 256;
 
@@ -54,62 +56,95 @@ void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k
   }
 }
 
-/// dx in float32 activations: dy as it lies times a transposed block.
+/// dx in float32 activations: dy as it lies times transposed strips of W.
 struct FmaInput {
+  using Operands = FmaOperands<BFloat>;
+  using Element = float;
+  static constexpr int64_t kStrip = Operands::kChunk * kPanel;  // Elements of a strip of one chunk.
   const LinearBackwardInputArgs& g;
-  std::vector<float> block = std::vector<float>(static_cast<size_t>(kTransposeBlock * kPanel));
 
-  FmaOperands<BFloat> operands(int64_t n0, int64_t count, int64_t k0) {
-    transpose_block(g.weight, n0, count, k0, block.data());
-    return {AMatrix{g.dy + n0, g.dy_stride, 1}, {block.data()}, 0};
+  void transpose(int64_t n0, int64_t count, int64_t k0, float* strip) const {
+    transpose_block(g.weight, n0, count, k0, strip);
+  }
+  Operands operands(int64_t n0, const float* strip) const {
+    return {AMatrix{g.dy + n0, g.dy_stride, 1}, {strip}, 0};
   }
 };
 
 /// dx in bf16 words.
 struct DotInput {
+  using Operands = DotOperands;
+  using Element = uint32_t;
+  static constexpr int64_t kStrip = Operands::kChunk / 2 * kPanel;
   const LinearBackwardInputArgs& g;
   PackedRows dy;
   DotKernels kernels;
-  std::vector<uint32_t> block =
-      std::vector<uint32_t>(static_cast<size_t>(kTransposeBlock * kPanel / 2));
 
-  DotOperands operands(int64_t n0, int64_t count, int64_t k0) {
+  void transpose(int64_t n0, int64_t count, int64_t k0, uint32_t* strip) const {
     const PackedWeight& w = g.weight;
     const auto* words = reinterpret_cast<const uint32_t*>(w.bf16);
     const int64_t depth = panel_depth(w.k);
     const int64_t pairs = (std::min(kPanel, depth - k0) + 1) / 2;
     for (int64_t n = 0; n < count; n += kPanel) {
       kernels.transpose_panel(words + ((n0 + n) / kPanel * depth + k0) * kPanel / 2, pairs,
-                              block.data() + n / 2 * kPanel);
+                              strip + n / 2 * kPanel);
     }
-    return {kernels, dy.words + n0 / 2, dy.stride, 1, block.data(), 0};
+  }
+  Operands operands(int64_t n0, const uint32_t* strip) const {
+    return {kernels, dy.words + n0 / 2, dy.stride, 1, strip, 0};
   }
 };
 
-/// One 32-wide strip of dx.
-template <class Input>
-void input_strip(const LinearBackwardInputArgs& g, Input& input, int64_t strip,
-                 std::vector<float>& wide) {
-  const PackedWeight& w = g.weight;
-  const int64_t k0 = strip * kPanel;
-  const int64_t columns = std::min(kPanel, w.k - k0);
-  TileOut out{g.dx + k0, g.dx_stride, Start::kZero, g.add ? Finish::kAdd : Finish::kStore, nullptr};
-  if (columns < kPanel) {
-    wide.assign(static_cast<size_t>(g.rows * kPanel), 0.0f);
+/// A strip of dx that is cut by the end of a row, in full width.
+class WideStrip {
+ public:
+  WideStrip(const LinearBackwardInputArgs& g, int64_t k0)
+      : g_(g), k0_(k0), columns_(g.weight.k - k0), wide_(static_cast<size_t>(g.rows * kPanel)) {
     for (int64_t r = 0; g.add && r < g.rows; ++r) {
-      std::copy_n(g.dx + r * g.dx_stride + k0, columns, wide.data() + r * kPanel);
+      std::copy_n(g.dx + r * g.dx_stride + k0, columns_, wide_.data() + r * kPanel);
     }
-    out.c = wide.data();
-    out.stride = kPanel;
   }
-  for (int64_t n0 = 0; n0 < w.n; n0 += kTransposeBlock) {
-    const int64_t count = std::min(kTransposeBlock, w.n - n0);
-    chunked(input.operands(n0, count, k0), 0, g.rows, 0, 1, count, out);
-    out.finish = Finish::kAdd;
+  float* data() { return wide_.data(); }
+  void hand_back() const {
+    for (int64_t r = 0; r < g_.rows; ++r) {
+      std::copy_n(wide_.data() + r * kPanel, columns_, g_.dx + r * g_.dx_stride + k0_);
+    }
   }
-  for (int64_t r = 0; columns < kPanel && r < g.rows; ++r) {
-    std::copy_n(wide.data() + r * kPanel, columns, g.dx + r * g.dx_stride + k0);
+
+ private:
+  const LinearBackwardInputArgs& g_;
+  int64_t k0_;
+  int64_t columns_;
+  std::vector<float> wide_;
+};
+
+/// Strips [begin, end) of dx, 32 columns each, a chunk of n at a time.
+template <class Input>
+void input_strips(const LinearBackwardInputArgs& g, const Input& input, int64_t begin,
+                  int64_t end) {
+  const PackedWeight& w = g.weight;
+  std::optional<WideStrip> last;
+  if (end * kPanel > w.k) last.emplace(g, (end - 1) * kPanel);
+  std::vector<typename Input::Element> strips(static_cast<size_t>((end - begin) * Input::kStrip));
+  constexpr int64_t kChunk = Input::Operands::kChunk;
+  for (int64_t n0 = 0; n0 < w.n; n0 += kChunk) {
+    const int64_t count = std::min(kChunk, w.n - n0);
+    const Finish finish = n0 == 0 && !g.add ? Finish::kStore : Finish::kAdd;
+    for (int64_t s = begin; s < end; ++s) {
+      input.transpose(n0, count, s * kPanel, strips.data() + (s - begin) * Input::kStrip);
+    }
+    for (int64_t row = 0; row < g.rows; row += kInputRowBlock) {
+      const int64_t rows = std::min(kInputRowBlock, g.rows - row);
+      for (int64_t s = begin; s < end; ++s) {
+        const bool cut = last && s + 1 == end;
+        const TileOut out{cut ? last->data() + row * kPanel : g.dx + row * g.dx_stride + s * kPanel,
+                          cut ? kPanel : g.dx_stride, Start::kZero, finish, nullptr};
+        input.operands(n0, strips.data() + (s - begin) * Input::kStrip)
+            .run(row, rows, 0, 1, 0, count, out);
+      }
+    }
   }
+  if (last) last->hand_back();
 }
 
 void LinearBackwardInput(const LinearBackwardInputArgs& g) {
@@ -117,11 +152,11 @@ void LinearBackwardInput(const LinearBackwardInputArgs& g) {
   PackedRows dy{};
   if (dot) dy = pack_rows_to_words(g.dy, g.dy_stride, g.rows, g.weight.n);
   parallel_for(panel_count(g.weight.k), 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> wide;
-    const auto strips = [&](auto input) {
-      for (int64_t strip = begin; strip < end; ++strip) input_strip(g, input, strip, wide);
-    };
-    dot ? strips(DotInput{g, dy, dot_kernels()}) : strips(FmaInput{g});
+    if (dot) {
+      input_strips(g, DotInput{g, dy, dot_kernels()}, begin, end);
+    } else {
+      input_strips(g, FmaInput{g}, begin, end);
+    }
   });
 }
 
@@ -147,8 +182,13 @@ void fma_weight_block(const LinearBackwardWeightArgs& g, int64_t panel, int64_t 
                      Finish::kStore, nullptr});
 }
 
-/// `x` holds words of two rows each, [pairs of rows][stride].
-void dot_weight_block(const LinearBackwardWeightArgs& g, const PackedRows& x, int64_t panel,
+/// What the dot form of the weight gradient has packed.
+struct DotWeight {
+  DotKernels kernels;
+  PackedRows x;  // Words of two rows each, [pairs of rows][stride].
+};
+
+void dot_weight_block(const LinearBackwardWeightArgs& g, const DotWeight& w, int64_t panel,
                       int64_t m0, int64_t count, uint32_t* strip) {
   static constexpr float kZeros[kPanel] = {};
   const int64_t n0 = panel * kPanel;
@@ -160,15 +200,15 @@ void dot_weight_block(const LinearBackwardWeightArgs& g, const PackedRows& x, in
     pair_rows(low, high, valid, strip + p * kPanel);
     std::fill(strip + p * kPanel + valid, strip + (p + 1) * kPanel, 0u);
   }
-  dot_kernels().block({x.words + m0 / 2 * x.stride, 1, x.stride, strip, 0, pairs, g.k, 1},
-                      TileOut{g.dweight + panel * panel_depth(g.k) * kPanel, kPanel, Start::kFromC,
-                              Finish::kStore, nullptr});
+  w.kernels.block({w.x.words + m0 / 2 * w.x.stride, 1, w.x.stride, strip, 0, pairs, g.k, 1},
+                  TileOut{g.dweight + panel * panel_depth(g.k) * kPanel, kPanel, Start::kFromC,
+                          Finish::kStore, nullptr});
 }
 
 void LinearBackwardWeight(const LinearBackwardWeightArgs& g) {
   const bool dot = g.product == Product::kDot;
-  PackedRows x{};
-  if (dot) x = pair_rows_to_words(g.x, g.x_stride, g.rows, g.k);
+  DotWeight w{dot_kernels(), {}};
+  if (dot) w.x = pair_rows_to_words(g.x, g.x_stride, g.rows, g.k);
   parallel_for(panel_count(g.n), 1, [&](int64_t begin, int64_t end) {
     std::vector<float> strip(static_cast<size_t>(dot ? 0 : kWeightRowBlock * kPanel));
     std::vector<uint32_t> words(static_cast<size_t>(dot ? kWeightRowBlock / 2 * kPanel : 0));
@@ -176,7 +216,7 @@ void LinearBackwardWeight(const LinearBackwardWeightArgs& g) {
       const int64_t count = std::min(kWeightRowBlock, g.rows - m0);
       for (int64_t panel = begin; panel < end; ++panel) {
         if (dot) {
-          dot_weight_block(g, x, panel, m0, count, words.data());
+          dot_weight_block(g, w, panel, m0, count, words.data());
         } else {
           fma_weight_block(g, panel, m0, count, strip.data());
         }
