@@ -1,12 +1,46 @@
 // Every function of namespace cuda for a build without CUDA.
+#include "temper/kernels/adamw.h"
 #include "temper/kernels/cuda.h"
+#include "temper/kernels/embedding.h"
+#include "temper/kernels/gae.h"
+#include "temper/kernels/group_advantages.h"
+#include "temper/kernels/kl_penalty.h"
+#include "temper/kernels/masked_stats.h"
+#include "temper/kernels/rms_norm.h"
+#include "temper/kernels/rope.h"
+#include "temper/kernels/swiglu.h"
 
 namespace temper::kernels::cuda {
 namespace {
 constexpr const char* kReason = "built without CUDA";
+constexpr Status kRefusal{kNoCuda, kReason};
 }  // namespace
 
 int device_count() { return 0; }
 const char* unavailable_reason() { return kReason; }
+
+Status adamw(const AdamWArgs&, const float*, Stream) { return kRefusal; }
+Status sum_of_squares(const float*, int64_t, double*, double*, Stream) { return kRefusal; }
+Status clip_factor(const ClipArgs&, Stream) { return kRefusal; }
+Status embedding(const float*, int64_t, std::span<const int32_t>, float*, Stream) {
+  return kRefusal;
+}
+Status embedding(const uint16_t*, int64_t, std::span<const int32_t>, float*, Stream) {
+  return kRefusal;
+}
+Status gae(const GaeArgs&, Stream) { return kRefusal; }
+Status group_advantages(const GroupAdvantagesArgs&, Stream) { return kRefusal; }
+Status kl_penalty(const KlPenaltyArgs&, Stream) { return kRefusal; }
+Status shape_rewards(const ShapeRewardsArgs&, Stream) { return kRefusal; }
+Status masked_stats(const MaskedStatsArgs&, Stream) { return kRefusal; }
+Status whiten(const WhitenArgs&, Stream) { return kRefusal; }
+Status rms_norm(const RmsNormArgs&, Stream) { return kRefusal; }
+Status rms_norm_backward(const RmsNormBackwardArgs&, Stream) { return kRefusal; }
+Status rope(const RopeArgs&, Stream) { return kRefusal; }
+Status swiglu(const float*, float*, int64_t, int64_t, Stream) { return kRefusal; }
+Status swiglu_backward(const float*, const float*, float*, int64_t, int64_t, Stream) {
+  return kRefusal;
+}
+Status add_inplace(float*, const float*, int64_t, Stream) { return kRefusal; }
 
 }  // namespace temper::kernels::cuda

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <span>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// One AdamW step (Loshchilov and Hutter 2019) over a flat fp32 buffer, elementwise in fp32:
@@ -33,7 +35,36 @@ void adamw(const AdamWArgs& args);
 [[nodiscard]] double global_norm(std::span<const double> squares);
 
 /// Factor that brings gradients of this global norm down to `max_norm`: min(1, max_norm / (norm +
-/// 1e-6)), as in torch.nn.utils.clip_grad_norm_. 1 if max_norm is 0: no clipping. NaN for a NaN norm.
+/// 1e-6)), as in torch.nn.utils.clip_grad_norm_. 1 if max_norm is 0: no clipping. NaN for a NaN
+/// norm.
 [[nodiscard]] double clip_factor(double norm, double max_norm);
 
+namespace cuda {
+
+/// The same bits as the CPU's.
+/// @param grad_scale  One float on the device that stands in for `args.grad_scale`, so that
+/// clipping
+///                    needs no wait; or null.
+Status adamw(const AdamWArgs& args, const float* grad_scale, Stream stream);
+
+/// Doubles of workspace that `sum_of_squares` needs for `count` elements.
+[[nodiscard]] constexpr int64_t sum_of_squares_workspace(int64_t count) {
+  return (count + 4095) / 4096;
+}
+
+/// The CPU's bits, into one double.
+/// @param workspace  [sum_of_squares_workspace(count)]
+Status sum_of_squares(const float* x, int64_t count, double* workspace, double* sum, Stream stream);
+
+/// `global_norm` and `clip_factor` of the CPU, the factor rounded to float: what `adamw` takes.
+struct ClipArgs {
+  const double* squares = nullptr;  ///< [buffers], each buffer's `sum_of_squares`.
+  int64_t buffers = 0;
+  double max_norm = 0;      ///< >= 0; 0: no clipping.
+  double* norm = nullptr;   ///< One, out.
+  float* factor = nullptr;  ///< One, out.
+};
+Status clip_factor(const ClipArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <span>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// Gathers rows of an embedding that is stored in the panel layout of `linear.h` (the LM head may
@@ -15,4 +17,13 @@ void embedding(const float* panels, int64_t width, std::span<const int32_t> ids,
 /// The same over bf16 panels (PackedWeight::bf16), widened exactly.
 void embedding(const uint16_t* panels, int64_t width, std::span<const int32_t> ids, float* out);
 
+namespace cuda {
+
+/// The same copies as the CPU's.
+Status embedding(const float* panels, int64_t width, std::span<const int32_t> ids, float* out,
+                 Stream stream);
+Status embedding(const uint16_t* panels, int64_t width, std::span<const int32_t> ids, float* out,
+                 Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

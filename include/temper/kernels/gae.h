@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// Generalized advantage estimation (Schulman et al. 2015, eq. 16) over ragged sequences:
@@ -35,4 +37,10 @@ struct GaeArgs {
 /// @note A sequence's numbers depend on that sequence alone.
 void gae(const GaeArgs& args);
 
+namespace cuda {
+
+/// The same bits as the CPU's. The offsets, which lie on the device, are not checked.
+Status gae(const GaeArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// What the scored rewards of one group (the completions of one prompt) have in common. Sums are
@@ -33,7 +35,7 @@ struct GroupAdvantagesArgs {
   double eps = 1e-4;             ///< TRL's.
   double* advantages = nullptr;  ///< [rows] out; may be `rewards`. 0 for a row that is not scored
                                  ///< or whose group has no spread to measure. Null: only the stats.
-  GroupStat* stats = nullptr;  ///< [groups] out, or null.
+  GroupStat* stats = nullptr;    ///< [groups] out, or null.
 };
 
 /// Rows are few (one a completion), so that everything is float64.
@@ -41,4 +43,10 @@ struct GroupAdvantagesArgs {
 /// @note A group's numbers depend on that group alone.
 void group_advantages(const GroupAdvantagesArgs& args);
 
+namespace cuda {
+
+/// The same bits as the CPU's. The offsets, which lie on the device, are not checked.
+Status group_advantages(const GroupAdvantagesArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

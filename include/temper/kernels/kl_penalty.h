@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// Largest log-ratio, in nats, that is put through exp: e^20 is far beyond any useful ratio and
@@ -58,4 +60,13 @@ struct ShapeRewardsArgs {
 /// @note A sequence's numbers depend on that sequence alone.
 void shape_rewards(const ShapeRewardsArgs& args);
 
+namespace cuda {
+
+/// The same bits as the CPU's.
+Status kl_penalty(const KlPenaltyArgs& args, Stream stream);
+
+/// The same bits as the CPU's. The offsets, which lie on the device, are not checked.
+Status shape_rewards(const ShapeRewardsArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

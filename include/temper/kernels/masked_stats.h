@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// Sums over the active elements. None: all 0; one: variance 0.
@@ -36,4 +38,25 @@ struct WhitenArgs {
 /// @throws Error if count is negative.
 void whiten(const WhitenArgs& args);
 
+namespace cuda {
+
+/// Doubles of workspace that `masked_stats` needs for `count` elements.
+[[nodiscard]] constexpr int64_t masked_stats_workspace(int64_t count) {
+  return 2 * ((count + 4095) / 4096);
+}
+
+/// The same bits as the CPU's.
+struct MaskedStatsArgs {
+  const float* x = nullptr;       ///< [count]
+  const uint8_t* mask = nullptr;  ///< [count] or null.
+  int64_t count = 0;
+  double* workspace = nullptr;   ///< [masked_stats_workspace(count)]
+  MaskedStats* stats = nullptr;  ///< One, out.
+};
+Status masked_stats(const MaskedStatsArgs& args, Stream stream);
+
+/// The same bits as the CPU's; `args.stats` lies on the device.
+Status whiten(const WhitenArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// y = x * rsqrt(mean(x^2) + eps) * weight, row by row (Zhang and Sennrich 2019, eq. 4).
@@ -40,4 +42,11 @@ struct RmsNormBackwardArgs {
 /// @note Same bits at any thread count.
 void rms_norm_backward(const RmsNormBackwardArgs& args);
 
+namespace cuda {
+
+/// The same bits as the CPU's.
+Status rms_norm(const RmsNormArgs& args, Stream stream);
+Status rms_norm_backward(const RmsNormBackwardArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

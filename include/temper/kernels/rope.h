@@ -4,6 +4,8 @@
 #include <span>
 #include <vector>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// Frequency scaling of Llama 3.1 (`rope_type: llama3`): long wavelengths are divided by `factor`,
@@ -39,4 +41,22 @@ struct RopeTable {
 void rope(float* x, int64_t row_stride, std::span<const int32_t> positions, int64_t heads,
           const RopeTable& table, bool inverse);
 
+namespace cuda {
+
+struct RopeArgs {
+  float* x = nullptr;  ///< [rows, heads * 2 * half], rows `row_stride` floats apart.
+  int64_t row_stride = 0;
+  const int32_t* positions = nullptr;  ///< [rows], each in [0, positions of the table): the caller
+                                       ///< checks them.
+  int64_t rows = 0;
+  int64_t heads = 0;
+  const float* cos = nullptr;  ///< [positions, half], of a `RopeTable`.
+  const float* sin = nullptr;  ///< [positions, half]
+  int64_t half = 0;            ///< head_dim / 2.
+  bool inverse = false;
+};
+/// The same bits as the CPU's.
+Status rope(const RopeArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels

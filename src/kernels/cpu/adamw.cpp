@@ -9,7 +9,7 @@
 #include <cmath>
 #include <vector>
 
-#include "clip_formula.h"
+#include "adamw_formula.h"
 #include "cpu/lanes16-inl.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/backend.h"
@@ -19,20 +19,8 @@ HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
 
-struct Factors {
-  float decay, beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root_scale, eps;
-};
-
 void AdamWRange(const AdamWArgs& a, int64_t begin, int64_t end) {
-  const Factors f{
-      static_cast<float>(1.0 - a.learning_rate * a.weight_decay),
-      static_cast<float>(a.beta1),
-      static_cast<float>(1.0 - a.beta1),
-      static_cast<float>(a.beta2),
-      static_cast<float>(1.0 - a.beta2),
-      static_cast<float>(a.learning_rate / (1.0 - std::pow(a.beta1, static_cast<double>(a.step)))),
-      static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(a.beta2, static_cast<double>(a.step)))),
-      static_cast<float>(a.eps)};
+  const AdamWFactors f = adamw_factors(a);
   const hn::CappedTag<float, 16> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto one = [&](auto tag, int64_t i) {
