@@ -78,8 +78,8 @@ double step_flops(const temper::Rollout& r, const Weights& w) {
          6 * w.trunk * train_rows + 8 * w.head * scored;
 }
 
-void run(const std::string& model, int steps) {
-  temper::PolicyModel policy = temper::PolicyModel::load(model, temper::WeightDType::kBfloat16);
+void run(const std::string& model, int steps, temper::WeightDType weight_dtype) {
+  temper::PolicyModel policy = temper::PolicyModel::load(model, weight_dtype);
   at::set_num_threads(temper::num_threads());
   temper::OnlineTrainer::Parts parts;
   parts.rollout.max_new_tokens = 24;
@@ -119,11 +119,12 @@ void run(const std::string& model, int steps) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: step_bench MODEL [steps]\n");
+    std::fprintf(stderr, "usage: step_bench MODEL [steps] [bfloat16|bfloat16_dot|float32]\n");
     return 2;
   }
   try {
-    run(argv[1], argc > 2 ? std::stoi(argv[2]) : 3);
+    run(argv[1], argc > 2 ? std::stoi(argv[2]) : 3,
+        temper::parse_weight_dtype(argc > 3 ? argv[3] : "bfloat16"));
   } catch (const temper::Error& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
     return 1;

@@ -29,9 +29,8 @@ int run_eval(const EvalOptions& o) {
   const Task task = make_task(c.task);
   if (c.reward.functions.empty()) c.reward.functions = task.default_rewards;
   const auto rewards = make_rewards(c.reward, c.rollout.max_new_tokens);
-  PolicyModel policy = PolicyModel::load(
-      c.model, c.trainer.weights == "bfloat16" ? WeightDType::kBfloat16 : WeightDType::kFloat32,
-      Trainable::kNo);
+  PolicyModel policy =
+      PolicyModel::load(c.model, parse_weight_dtype(c.trainer.weights), Trainable::kNo);
   RolloutConfig rollout = c.rollout;
   rollout.temperature = c.eval.temperature;
   std::vector<Example> examples = task.held_out.examples;

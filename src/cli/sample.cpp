@@ -28,15 +28,13 @@ struct SampleOptions {
 };
 
 PolicyModel load(const SampleOptions& o) {
-  return PolicyModel::load(o.model,
-                           o.weights == "bfloat16" ? WeightDType::kBfloat16 : WeightDType::kFloat32,
-                           Trainable::kNo);
+  return PolicyModel::load(o.model, parse_weight_dtype(o.weights), Trainable::kNo);
 }
 
 void add_model_options(CLI::App* cmd, SampleOptions& o) {
   cmd->add_option("--model", o.model, "GGUF file, Hugging Face folder or hub id")->required();
-  cmd->add_option("--weights", o.weights, "What matrix products read: float32, or a bf16 copy")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
+  cmd->add_option("--weights", o.weights, "What matrix products read: float32, a bf16 copy, or bf16 on both sides (fastest)")
+      ->check(CLI::IsMember(weight_dtype_names()))
       ->capture_default_str();
 }
 

@@ -21,7 +21,8 @@ void weight_gradient(const float* dy, const float* x, const Parameter& w, const 
                                    .dbias = bias == nullptr ? nullptr : bias->grad_data(),
                                    .rows = rows,
                                    .n = w.n,
-                                   .k = w.k});
+                                   .k = w.k,
+                                   .product = w.product});
 }
 
 void input_gradient(const float* dy, const Parameter& w, float* dx, int64_t rows) {

@@ -9,6 +9,23 @@
 
 namespace temper {
 
+const std::vector<std::string>& weight_dtype_names() {
+  static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot"};
+  return names;
+}
+
+const char* weight_dtype_name(WeightDType dtype) {
+  return weight_dtype_names()[static_cast<size_t>(dtype)].c_str();
+}
+
+WeightDType parse_weight_dtype(std::string_view name) {
+  const auto& names = weight_dtype_names();
+  const auto at = std::find(names.begin(), names.end(), name);
+  TEMPER_CHECK(at != names.end(), "[weights] expected float32, bfloat16 or bfloat16_dot, got \"",
+               name, "\"");
+  return static_cast<WeightDType>(at - names.begin());
+}
+
 CausalLM::CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable)
     : config_(source.config), dtype_(dtype), trainable_(trainable) {
   declare();
@@ -19,6 +36,7 @@ Parameter* CausalLM::matrix(std::string name, std::vector<ParameterPart> parts, 
   auto p = std::make_unique<Parameter>();
   p->name = std::move(name);
   p->matrix = true;
+  if (dtype_ == WeightDType::kBfloat16Dot) p->product = kernels::Product::kDot;
   p->k = k;
   for (const auto& part : parts) p->n = std::max(p->n, part.row_begin + part.rows);
   p->parts = std::move(parts);
@@ -98,7 +116,7 @@ void CausalLM::load(const WeightSource& weights) {
       weights.read_float(part.name, rows);
       p->set_part(part, rows.data());
     }
-    if (p->matrix && dtype_ == WeightDType::kBfloat16) {
+    if (p->matrix && dtype_ != WeightDType::kFloat32) {
       p->half = at::empty({p->elements()}, at::kShort);
       p->refresh_half();
       if (trainable_ == Trainable::kNo) p->value = at::Tensor();

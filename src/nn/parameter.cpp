@@ -14,8 +14,8 @@ int64_t Parameter::elements() const { return matrix ? kernels::panel_elements(n,
 
 kernels::PackedWeight Parameter::packed() const {
   return {value.defined() ? data() : nullptr,
-          half.defined() ? reinterpret_cast<const uint16_t*>(half.data_ptr<int16_t>()) : nullptr, n,
-          k};
+          half.defined() ? reinterpret_cast<const uint16_t*>(half.data_ptr<int16_t>()) : nullptr, n, k,
+          product};
 }
 
 size_t Parameter::bytes() const {

@@ -69,7 +69,7 @@ class GrpoRun {
 
  private:
   WeightDType dtype() const {
-    return config_.trainer.weights == "bfloat16" ? WeightDType::kBfloat16 : WeightDType::kFloat32;
+    return parse_weight_dtype(config_.trainer.weights);
   }
 
   RewardConfig reward_config() const {

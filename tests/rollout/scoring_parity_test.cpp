@@ -46,7 +46,8 @@ TEST_P(Families, SampledLogprobsHaveTheBitsOfScoring) {
        .max_sequences = 5,
        .prefill_tokens = 9},
   };
-  for (const WeightDType dtype : {WeightDType::kFloat32, WeightDType::kBfloat16}) {
+  for (const WeightDType dtype : {WeightDType::kFloat32, WeightDType::kBfloat16,
+                                  WeightDType::kBfloat16Dot}) {
     TinyModel m(GetParam(), {2}, dtype);
     for (const RolloutConfig& config : configs) {
       RolloutEngine engine(m.lm, m.text, config);

@@ -58,6 +58,7 @@ TEST_P(SaveLoad, ContinuesWithTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(
     Settings, SaveLoad,
     testing::Values(Case{"plain", {}}, Case{"bf16", {}, WeightDType::kBfloat16},
+                    Case{"bf16_dot", {}, WeightDType::kBfloat16Dot},
                     Case{"kl", {"loss.kl_coef=0.1"}},
                     Case{"kl_bf16", {"loss.kl_coef=0.1"}, WeightDType::kBfloat16},
                     Case{"moving_reference", {"loss.kl_coef=0.1", "ref_sync_every=3", "iterations=2"}},

@@ -26,6 +26,7 @@ struct Parameter {
   int64_t n = 0;
   int64_t k = 1;
   bool matrix = false;
+  kernels::Product product = kernels::Product::kFma;  ///< How products with this matrix are summed.
   std::vector<ParameterPart> parts;
   at::Tensor value;  ///< float32 master; undefined for a frozen matrix kept in bf16 alone.
   at::Tensor half;   ///< int16 bf16 panels that products read, or undefined.

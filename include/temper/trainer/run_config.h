@@ -32,7 +32,7 @@ struct TrainerConfig {
     v(keep_last, "keep_last", "Checkpoints kept, the newest ones, at least 1.");
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out score besides.");
     v(seed, "seed", "Of everything random: same seed, same bits.");
-    v(weights, "weights", "What products read: float32, or a bf16 copy of the float32 masters.", {"float32", "bfloat16"});
+    v(weights, "weights", "What products read: float32, a bf16 copy of the float32 masters, or bf16 on both sides (the fastest).", weight_dtype_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");
     v(samples_per_step, "samples_per_step", "Completions of each step that go to completions.jsonl and the report.");
     v(save_model, "save_model", "Write the trained model as a Hugging Face folder at the end.");
