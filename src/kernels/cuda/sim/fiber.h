@@ -3,15 +3,28 @@
 // sanitizer flags: the sanitizers are found at link time, and only kernels' own accesses are
 // watched.
 
-#include <ucontext.h>
-
 #include <cstddef>
+
+// swapcontext makes two system calls a switch, ten times the price of a switch by hand, which is
+// written for one architecture. TEMPER_SIM_UCONTEXT asks for swapcontext there too.
+#if defined(__x86_64__) && !defined(TEMPER_SIM_UCONTEXT)
+#define TEMPER_SIM_SWITCH 1
+#else
+#include <ucontext.h>
+#define TEMPER_SIM_SWITCH 0
+#endif
 
 namespace temper::sim {
 
+#if TEMPER_SIM_SWITCH
+using Context = void*;  // The stack pointer; the registers are on the stack.
+#else
+using Context = ucontext_t;
+#endif
+
 /// Stack and context of one emulated thread.
 struct Fiber {
-  ucontext_t context;
+  Context context;
   char* stack = nullptr;
   void* clock = nullptr;       // ThreadSanitizer's view of the thread.
   void* fake_stack = nullptr;  // AddressSanitizer's.
@@ -22,9 +35,6 @@ inline constexpr size_t kStackBytes = 128 << 10;
 /// Zeroed memory from the system itself: an intercepted allocation would count as a write.
 [[nodiscard]] char* map_pages(size_t bytes);
 void unmap_pages(char* p, size_t bytes);
-
-/// True if the program runs under ThreadSanitizer, which wants new fibers for every block.
-[[nodiscard]] bool tracks_threads();
 
 /// Readies a fiber to run `entry` on its stack; `entry` ends with leave(f, true).
 void prepare(Fiber& f, void (*entry)());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <deque>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -18,6 +19,9 @@ Options options;
 namespace {
 
 constexpr size_t kArenaBytes = size_t{64} << 20, kGuardBytes = 64;
+/// Fibers that ThreadSanitizer remembers (its limit is 8128): races between blocks are seen as long
+/// as the threads of both are among them.
+constexpr size_t kMaxClocks = 4096;
 constexpr size_t kMaxShared = 227 << 10, kMaxThreads = 1024;
 
 struct Array {
@@ -146,7 +150,6 @@ void start_thread(Thread& t, const ThreadCtx& where, char* stack) {
 void check_shape(dim3 grid, dim3 block, size_t shared) {
   const size_t n = size_t{block.x} * block.y * block.z;
   const auto refuse = [](const std::string& text) { throw std::runtime_error("[sim] " + text); };
-  if (g().running) refuse("a kernel launches a kernel");
   if (n == 0 || n > kMaxThreads || block.z > 64) {
     refuse("a block has 1 to 1024 threads, got " + std::to_string(n));
   }
@@ -156,8 +159,8 @@ void check_shape(dim3 grid, dim3 block, size_t shared) {
   }
 }
 
-/// Clocks of the fibers of a launch, so that ThreadSanitizer forgets them at its end.
-void run_blocks(dim3 grid, dim3 block, size_t shared, std::vector<void*>& clocks, char* stacks) {
+/// `clocks` gets those of the last fibers, to be destroyed at the end.
+void run_blocks(dim3 grid, dim3 block, size_t shared, std::deque<void*>& clocks, char* stacks) {
   const size_t n = g().threads.size(), blocks = size_t{grid.x} * grid.y * grid.z;
   std::vector<size_t> order(blocks);
   for (size_t i = 0; i < blocks; ++i) order[i] = i;
@@ -165,19 +168,22 @@ void run_blocks(dim3 grid, dim3 block, size_t shared, std::vector<void*>& clocks
   for (size_t b = 0; b < blocks && g().error.empty(); ++b) {
     g().arrays.clear();
     g().shared_left = shared;
-    g().block_number = tracks_threads() ? b : 0;
-    if (!tracks_threads()) {
+    g().block_number = under_thread_sanitizer() ? b : 0;
+    if (!under_thread_sanitizer()) {
       poison(g().arena, g().arena_used);
       g().arena_used = kGuardBytes;
     }
     // A fiber that lived through two blocks would order them, and its old stack look like a race.
-    const size_t first_stack = tracks_threads() ? b * n : 0;
+    const size_t first_stack = under_thread_sanitizer() ? b * n : 0;
     for (size_t i = 0; i < n; ++i) {
       const ThreadCtx where = {unflatten(i, block), unflatten(order[b], grid), block, grid};
       start_thread(*g().threads[i], where, stacks + (first_stack + i) * kStackBytes);
       if (g().threads[i]->fiber.clock != nullptr) clocks.push_back(g().threads[i]->fiber.clock);
     }
     run_block();
+    for (; g().error.empty() && clocks.size() > kMaxClocks; clocks.pop_front()) {
+      destroy_clock(clocks.front(), false);
+    }
   }
 }
 
@@ -261,15 +267,17 @@ bool async_next(int keep, AsyncCopy* copy) {
 }
 
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
+  if (g().running) fail("a kernel launches a kernel");
   check_shape(grid, block, shared_bytes);
   const size_t n = size_t{block.x} * block.y * block.z;
   const size_t blocks = size_t{grid.x} * grid.y * grid.z;
-  const size_t stack_bytes = kStackBytes * n * (tracks_threads() ? blocks : 1);
+  const size_t stack_bytes = kStackBytes * n * (under_thread_sanitizer() ? blocks : 1);
   if (g().arena == nullptr) {
     g().arena = map_pages(kArenaBytes);
     poison(g().arena, kArenaBytes);
   }
   char* const stacks = map_pages(stack_bytes);
+  unpoison(stacks, stack_bytes);  // Of whatever lay there before.
   while (g().pool.size() < n) g().pool.push_back(std::make_unique<Thread>());
   g().threads.clear();
   for (size_t i = 0; i < n; ++i) g().threads.push_back(g().pool[i].get());
@@ -277,10 +285,10 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   g().error.clear();
   g().failure = {};
   g().random.seed(options.seed);
-  g().tokens.assign(tracks_threads() ? blocks : 1, {});
+  g().tokens.assign(under_thread_sanitizer() ? blocks : 1, {});
   g().arena_used = kGuardBytes;
   release(&g().start_token);
-  std::vector<void*> clocks;
+  std::deque<void*> clocks;
   g().running = true;
   run_blocks(grid, block, shared_bytes, clocks, stacks);
   g().running = false;

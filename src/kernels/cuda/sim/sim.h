@@ -81,6 +81,10 @@ bool async_next(int keep, AsyncCopy* copy);
 /// threads concerned are in the text.
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 
+/// What watches this program: found at run time.
+[[nodiscard]] bool under_thread_sanitizer();
+[[nodiscard]] bool under_address_sanitizer();
+
 /// Index of the running thread in its block.
 inline unsigned linear_thread() {
   return ctx->thread.x + ctx->block_dim.x * (ctx->thread.y + ctx->block_dim.y * ctx->thread.z);

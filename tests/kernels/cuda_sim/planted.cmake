@@ -1,0 +1,38 @@
+# Runs PROGRAM NAME, a kernel with a planted mistake, and expects a sanitizer report of KIND that
+# names the line marked "planted: MARK" of planted.cuh. With MARK empty the program must run to its
+# end without a report.
+file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/planted.cuh" _lines)
+set(_line 0)
+set(_number 0)
+foreach(_text IN LISTS _lines)
+  math(EXPR _number "${_number} + 1")
+  if(MARK AND _text MATCHES "// planted: ${MARK}$")
+    set(_line ${_number})
+  endif()
+endforeach()
+if(MARK AND _line EQUAL 0)
+  message(FATAL_ERROR "planted.cuh has no line marked '${MARK}'")
+endif()
+
+set(ENV{ASAN_OPTIONS} "detect_leaks=0")
+execute_process(COMMAND "${PROGRAM}" "${NAME}" RESULT_VARIABLE _code OUTPUT_VARIABLE _out ERROR_VARIABLE _out)
+if(_out MATCHES "unexpected memory mapping")  # ThreadSanitizer cannot live with much randomisation.
+  execute_process(COMMAND setarch -R "${PROGRAM}" "${NAME}"
+    RESULT_VARIABLE _code OUTPUT_VARIABLE _out ERROR_VARIABLE _out)
+  if(NOT _out MATCHES "ran to its end|Sanitizer: ")
+    message("skipped: ThreadSanitizer does not fit this kernel's address space randomisation")
+    return()
+  endif()
+endif()
+if(NOT MARK)
+  if(NOT _code EQUAL 0 OR NOT _out MATCHES "ran to its end" OR _out MATCHES "Sanitizer: ")
+    message(FATAL_ERROR "expected no report, got ${_code}:\n${_out}")
+  endif()
+  return()
+endif()
+if(_code EQUAL 0 OR NOT _out MATCHES "Sanitizer: ${KIND}")
+  message(FATAL_ERROR "expected a report of '${KIND}', got ${_code}:\n${_out}")
+endif()
+if(NOT _out MATCHES "planted\\.cuh:${_line}[^0-9]")
+  message(FATAL_ERROR "expected planted.cuh:${_line} in the report:\n${_out}")
+endif()
