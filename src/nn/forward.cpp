@@ -7,7 +7,6 @@
 #include "temper/core/threads.h"
 #include "temper/kernels/embedding.h"
 #include "temper/kernels/rms_norm.h"
-#include "temper/kernels/swiglu.h"
 #include "temper/nn/causal_lm.h"
 #include "temper/nn/strided.h"
 
@@ -102,11 +101,11 @@ void CausalLM::mlp_forward(int64_t layer, int64_t rows, LayerTape& t, float* out
   kernels::rms_norm({t.x_mid.data(), l.norm_mid->data(), h, t.rstd_mid.ensure(n), rows,
                      c.hidden_size, static_cast<float>(c.rms_eps)});
   float* gate_up = t.gate_up.ensure(n * static_cast<size_t>(2 * c.intermediate_size));
-  kernels::linear(linear_args(h, *l.gate_up, l.gate_up_bias, gate_up, rows));
-  float* y = scratch_.wide.ensure(n * static_cast<size_t>(c.intermediate_size));
-  kernels::swiglu(gate_up, y, rows, c.intermediate_size);
+  auto gated = linear_args(h, *l.gate_up, l.gate_up_bias, gate_up, rows);
+  gated.swiglu = scratch_.wide.ensure(n * static_cast<size_t>(c.intermediate_size));
+  kernels::linear(gated);
   std::copy_n(t.x_mid.data(), n * hidden, out);
-  auto args = linear_args(y, *l.down, l.down_bias, out, rows);
+  auto args = linear_args(gated.swiglu, *l.down, l.down_bias, out, rows);
   args.add = true;
   kernels::linear(args);
 }

@@ -10,6 +10,7 @@
 #include "temper/core/dtype.h"
 #include "temper/core/rng.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/swiglu.h"
 
 namespace temper::kernels {
 namespace {
@@ -173,6 +174,35 @@ TEST(Linear, AddsBiasAndResidual) {
           .rows = 2,
           .add = true});
   for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i], before[i] + (plain[i] + bias[i % 40]));
+}
+
+// Invariant: fused or not, the same bits. 2 * 48 output rows do not fill whole panels each.
+TEST(Linear, SwigluEpilogueHasTheBitsOfTheOp) {
+  for (const Kind kind : kKinds) {
+    for (const int64_t width : {32, 48, 160}) {
+      for (const int64_t rows : {1, 4, 13}) {
+        const Case c = make_case(kind, 2 * width, 70, 11);
+        const Floats x = random_floats(rows * 70, 12);
+        const Floats bias = random_floats(2 * width, 13);
+        Floats y(static_cast<size_t>(rows * 2 * width)), fused_y(y.size());
+        Floats gated(static_cast<size_t>(rows * width)), fused(gated.size());
+        LinearArgs args{.x = x.data(),
+                        .x_stride = 70,
+                        .weight = c.weight(),
+                        .bias = bias.data(),
+                        .y = y.data(),
+                        .y_stride = 2 * width,
+                        .rows = rows};
+        linear(args);
+        swiglu(y.data(), gated.data(), rows, width);
+        args.y = fused_y.data();
+        args.swiglu = fused.data();
+        linear(args);
+        EXPECT_EQ(fused_y, y);
+        EXPECT_EQ(fused, gated);
+      }
+    }
+  }
 }
 
 TEST(LinearBackward, InputGradientMatchesTheSumInDouble) {

@@ -61,6 +61,9 @@ struct LinearArgs {
   int64_t y_stride = 0;
   int64_t rows = 0;
   bool add = false;  ///< Add to y (a residual) instead of overwriting it.
+  /// [rows, n / 2] contiguous, or null: swiglu(y) as well, taken while y is in cache, with the bits
+  /// of the op of its own. W then holds the gate's rows before the up rows, and y_stride is n.
+  float* swiglu = nullptr;
 };
 void linear(const LinearArgs& args);
 

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "cpu/operands-inl.h"
+#include "cpu/swiglu-inl.h"
 #include "cpu/workspace.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/backend.h"
+#include "temper/kernels/swiglu.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
@@ -69,8 +71,24 @@ void linear_panels(const LinearArgs& g, const Operands& o, int64_t begin, int64_
   }
 }
 
+/// Gate and up panels together, then their SwiGLU.
+template <class Operands>
+void swiglu_panels(const LinearArgs& g, const Operands& o) {
+  const int64_t width = g.weight.n / 2;
+  parallel_for(width / kPanel, 4, [&](int64_t begin, int64_t end) {
+    linear_panels(g, o, begin, end);
+    linear_panels(g, o, begin + width / kPanel, end + width / kPanel);
+    const int64_t at = begin * kPanel;
+    for (int64_t r = 0; r < g.rows; ++r) {
+      const float* gate = g.y + r * g.y_stride + at;
+      swiglu_columns(gate, gate + width, g.swiglu + r * width + at, end * kPanel - at);
+    }
+  });
+}
+
 template <class Operands>
 void all_panels(const LinearArgs& g, const Operands& o) {
+  if (g.swiglu != nullptr) return swiglu_panels(g, o);
   parallel_for(panel_count(g.weight.n), 4,
                [&](int64_t begin, int64_t end) { linear_panels(g, o, begin, end); });
 }
@@ -100,8 +118,13 @@ namespace temper::kernels {
 HWY_EXPORT(Linear);
 
 void linear(const LinearArgs& args) {
-  if (const auto op = replacement(&KernelTable::linear)) return op(args);
-  if (args.rows > 0 && args.weight.n > 0) HWY_DYNAMIC_DISPATCH(Linear)(args);
+  if (args.rows <= 0 || args.weight.n <= 0) return;
+  const auto op = replacement(&KernelTable::linear);
+  const bool split = args.swiglu != nullptr && (op != nullptr || args.weight.n % (2 * kPanel) != 0);
+  LinearArgs product = args;
+  if (split) product.swiglu = nullptr;
+  op != nullptr ? op(product) : HWY_DYNAMIC_DISPATCH(Linear)(product);
+  if (split) swiglu(args.y, args.swiglu, args.rows, args.weight.n / 2);
 }
 
 bool has_dot_instruction() { return dot_avx512bf16() != nullptr; }

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "cpu/lanes16-inl.h"
+#include "cpu/swiglu-inl.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/backend.h"
 
@@ -18,12 +19,7 @@ namespace HWY_NAMESPACE {
 void Swiglu(const float* gate_up, float* y, int64_t width, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* gate = gate_up + row * 2 * width;
-    for (int64_t i = 0; i < width; i += 16) {
-      const int64_t count = std::min<int64_t>(16, width - i);
-      const F16 g = load_some(gate + i, count);
-      const F16 u = load_some(gate + width + i, count);
-      store_some(mul16(mul16(g, sigmoid16(g)), u), y + row * width + i, count);
-    }
+    swiglu_columns(gate, gate + width, y + row * width, width);
   }
 }
 
