@@ -58,49 +58,54 @@ __device__ __forceinline__ float block_dot(int64_t width, Term* tile, const Term
   return total;
 }
 
-/// Calls `body(row, lane, lanes, dot)` for every row; `body` has elements lane, lane + lanes, ... of
-/// the row, and `dot(terms)` sums over all of it.
+/// A thread's share of a row: elements begin, begin + step, ... below end.
+struct Share {
+  int64_t row, begin, step, end;
+};
+
+/// Calls `body(share, dot)` for every row, where `dot(terms)` sums over all of it.
 template <bool kLong, class Body>
 __device__ __forceinline__ void for_rows(int64_t rows, int64_t width, const Body& body) {
   if constexpr (kLong) {
     SharedArena arena;
     Term* tile = arena.take<Term>(kNormTile);
     for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-      body(row, static_cast<int64_t>(threadIdx.x), int64_t{kNormThreads},
+      body(Share{row, static_cast<int64_t>(threadIdx.x), kNormThreads, width},
            [&](const auto& terms) { return block_dot(width, tile, terms); });
     }
   } else {
     for_warps<kNormThreads / 32>((rows + 1) / 2, [&](int64_t pair) {
-      // Without a partner the second half does the first's work again, for the shuffles' sake.
+      // A half without a row of its own only keeps the shuffles company.
       const int64_t row = 2 * pair + (lane_id() >> 4);
-      body(row < rows ? row : rows - 1, static_cast<int64_t>(lane_id() & 15), int64_t{16},
-           [&](const auto& terms) { return half_warp_dot(width, terms); });
+      const int64_t end = row < rows ? width : 0;
+      body(Share{row < rows ? row : rows - 1, static_cast<int64_t>(lane_id() & 15), 16, end},
+           [&](const auto& terms) { return half_warp_dot(end, terms); });
     });
   }
 }
 
 template <bool kLong>
 __global__ void __launch_bounds__(kNormThreads, 2) rms_norm_rows(RmsNormArgs a) {
-  for_rows<kLong>(a.rows, a.width, [&](int64_t row, int64_t lane, int64_t lanes, const auto& dot) {
-    const float* x = a.x + row * a.width;
-    float* y = a.y + row * a.width;
-    const float mean = dot([&](int64_t i) { return Term{x[i], x[i]}; }) / static_cast<float>(a.width);
-    const float rstd = 1.0f / sqrtf(mean + a.eps);
-    if (lane == 0 && a.rstd != nullptr) a.rstd[row] = rstd;
-    for (int64_t i = lane; i < a.width; i += lanes) y[i] = x[i] * rstd * a.weight[i];
+  for_rows<kLong>(a.rows, a.width, [&](const Share& share, const auto& dot) {
+    const float* x = a.x + share.row * a.width;
+    float* y = a.y + share.row * a.width;
+    const float squares = dot([&](int64_t i) { return Term{x[i], x[i]}; });
+    const float rstd = 1.0f / sqrtf(squares / static_cast<float>(a.width) + a.eps);
+    if (a.rstd != nullptr && share.begin == 0 && share.end > 0) a.rstd[share.row] = rstd;
+    for (int64_t i = share.begin; i < share.end; i += share.step) y[i] = x[i] * rstd * a.weight[i];
   });
 }
 
 template <bool kLong>
 __global__ void __launch_bounds__(kNormThreads) rms_norm_backward_rows(RmsNormBackwardArgs a) {
-  for_rows<kLong>(a.rows, a.width, [&](int64_t row, int64_t lane, int64_t lanes, const auto& dot) {
-    const float* x = a.x + row * a.width;
-    const float* dy = a.dy + row * a.width;
-    float* dx = a.dx + row * a.width;
-    const float rstd = a.rstd[row];
+  for_rows<kLong>(a.rows, a.width, [&](const Share& share, const auto& dot) {
+    const float* x = a.x + share.row * a.width;
+    const float* dy = a.dy + share.row * a.width;
+    float* dx = a.dx + share.row * a.width;
+    const float rstd = a.rstd[share.row];
     const auto terms = [&](int64_t i) { return Term{dy[i] * a.weight[i], x[i] * rstd}; };
     const float minus_mean = -(dot(terms) / static_cast<float>(a.width));
-    for (int64_t i = lane; i < a.width; i += lanes) {
+    for (int64_t i = share.begin; i < share.end; i += share.step) {
       const Term t = terms(i);
       const float d = fmaf(t.b, minus_mean, t.a) * rstd;
       dx[i] = a.accumulate_dx ? dx[i] + d : d;
