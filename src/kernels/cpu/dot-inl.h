@@ -29,7 +29,9 @@ HWY_INLINE void dot_tile(const DotBlock& g, int64_t row, int column, const TileO
   const DF d;
   const DU du;
   VF acc[MR][kVectors];
+  TEMPER_UNROLL
   for (int i = 0; i < MR; ++i) {
+    TEMPER_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       acc[i][v] = out.start == Start::kZero
                       ? hn::Zero(d)
@@ -40,18 +42,23 @@ HWY_INLINE void dot_tile(const DotBlock& g, int64_t row, int column, const TileO
   for (int64_t p = 0; p < g.pairs; ++p) {
     const uint32_t* a = g.a + row * g.row_stride + p * g.pair_stride;
     VU b[kVectors];
+    TEMPER_UNROLL
     for (int v = 0; v < kVectors; ++v) b[v] = hn::LoadU(du, g.b + p * 32 + column + v * kLanes);
+    TEMPER_UNROLL
     for (int i = 0; i < MR; ++i) {
       const VU x = hn::Set(du, a[i * g.row_stride]);
       const VF high = hn::BitCast(d, hn::And(x, mask));
       const VF low = hn::BitCast(d, hn::ShiftLeft<16>(x));
+      TEMPER_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         acc[i][v] = hn::MulAdd(high, hn::BitCast(d, hn::And(b[v], mask)), acc[i][v]);
         acc[i][v] = hn::MulAdd(low, hn::BitCast(d, hn::ShiftLeft<16>(b[v])), acc[i][v]);
       }
     }
   }
+  TEMPER_UNROLL
   for (int i = 0; i < MR; ++i) {
+    TEMPER_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       float* c = out.c + (row + i) * out.stride + column + v * kLanes;
       VF r = acc[i][v];

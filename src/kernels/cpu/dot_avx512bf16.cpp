@@ -16,7 +16,9 @@ constexpr int kMaxRows = 12;
 template <int MR, int NP>
 TEMPER_INLINE_BF16 void dot_tile(const DotBlock& g, int64_t row, const TileOut& out) {
   __m512 acc[MR][2 * NP];
+  TEMPER_UNROLL
   for (int i = 0; i < MR; ++i) {
+    TEMPER_UNROLL
     for (int v = 0; v < 2 * NP; ++v) {
       acc[i][v] = out.start == Start::kZero
                       ? _mm512_setzero_ps()
@@ -27,18 +29,23 @@ TEMPER_INLINE_BF16 void dot_tile(const DotBlock& g, int64_t row, const TileOut& 
   const uint32_t* b = g.b;
   for (int64_t p = 0; p < g.pairs; ++p, a += g.pair_stride, b += 32) {
     __m512i bv[2 * NP];
+    TEMPER_UNROLL
     for (int v = 0; v < 2 * NP; ++v) {
       bv[v] = _mm512_loadu_si512(b + v / 2 * g.panel_stride + v % 2 * 16);
     }
+    TEMPER_UNROLL
     for (int i = 0; i < MR; ++i) {
       const __m512i x = _mm512_set1_epi32(static_cast<int>(a[i * g.row_stride]));
+      TEMPER_UNROLL
       for (int v = 0; v < 2 * NP; ++v) {
         acc[i][v] = _mm512_dpbf16_ps(acc[i][v], reinterpret_cast<__m512bh>(x),
                                      reinterpret_cast<__m512bh>(bv[v]));
       }
     }
   }
+  TEMPER_UNROLL
   for (int i = 0; i < MR; ++i) {
+    TEMPER_UNROLL
     for (int v = 0; v < 2 * NP; ++v) {
       float* c = out.c + (row + i) * out.stride + v * 16;
       __m512 r = acc[i][v];

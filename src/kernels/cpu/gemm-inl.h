@@ -67,12 +67,16 @@ HWY_INLINE void tile_step(const AMatrix& a, const B* b, int column, int64_t k,
                           VF (&acc)[MR][NP * NV]) {
   const DF d;
   VF bv[NP * NV];
+  TEMPER_UNROLL
   for (int q = 0; q < NP; ++q) {
+    TEMPER_UNROLL
     for (int v = 0; v < NV; ++v) bv[q * NV + v] = b[q].template load<kOdd>(k, column + v * kLanes);
   }
   const float* ak = a.p + (k + kOdd) * a.k_stride;
+  TEMPER_UNROLL
   for (int i = 0; i < MR; ++i) {
     const VF x = hn::Set(d, ak[i * a.row_stride]);
+    TEMPER_UNROLL
     for (int v = 0; v < NP * NV; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
   }
 }
@@ -84,7 +88,9 @@ template <int MR, int NP, int NV, class B>
 HWY_INLINE void tile(const AMatrix& a, const B* b, int column, int64_t depth, const TileOut& out) {
   const DF d;
   VF acc[MR][NP * NV];
+  TEMPER_UNROLL
   for (int i = 0; i < MR; ++i) {
+    TEMPER_UNROLL
     for (int v = 0; v < NP * NV; ++v) {
       acc[i][v] = out.start == Start::kZero ? hn::Zero(d)
                                             : hn::LoadU(d, out.c + i * out.stride + v * kLanes);
@@ -96,7 +102,9 @@ HWY_INLINE void tile(const AMatrix& a, const B* b, int column, int64_t depth, co
     tile_step<MR, NP, NV, 1>(a, b, column, k, acc);
   }
   if (k < depth) tile_step<MR, NP, NV, 0>(a, b, column, k, acc);
+  TEMPER_UNROLL
   for (int i = 0; i < MR; ++i) {
+    TEMPER_UNROLL
     for (int v = 0; v < NP * NV; ++v) {
       float* c = out.c + i * out.stride + v * kLanes;
       VF r = acc[i][v];

@@ -16,12 +16,19 @@ HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
 
+#ifdef TEMPER_FREE_ORDER  // Only the benchmark of what a fixed order costs asks for this.
+inline constexpr int64_t kFmaChunk = 4096, kDotChunk = 4096;
+#else
+/// Products of this many steps are summed from zero before their sum is added to the output: the
+/// rounding error grows with the chunk, not with the depth. Part of the exactness contract.
+inline constexpr int64_t kFmaChunk = 128;
+inline constexpr int64_t kDotChunk = 256;  // Longer: its flush weighs more beside a faster dot.
+#endif
+
 /// float32 activations and float32 or widened bf16 panels, by fused multiply-adds.
 template <class B>
 struct FmaOperands {
-  /// Products of this many steps are summed from zero before their sum is added to the output: the
-  /// rounding error grows with the chunk, not with the depth. Part of the exactness contract.
-  static constexpr int64_t kChunk = 128;
+  static constexpr int64_t kChunk = kFmaChunk;
   AMatrix a;
   B b;                   // First panel.
   int64_t panel_stride;  // In elements of B.
@@ -44,7 +51,7 @@ struct FmaOperands {
 
 /// bf16 words on both sides, by pairwise dots.
 struct DotOperands {
-  static constexpr int64_t kChunk = 256;  // Longer: its flush weighs more beside a faster dot.
+  static constexpr int64_t kChunk = kDotChunk;
   DotKernels kernels;
   const uint32_t* a;
   int64_t row_stride;

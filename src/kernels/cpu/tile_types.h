@@ -2,6 +2,14 @@
 
 #include <cstdint>
 
+/// Before a loop over the rows or columns of a register tile: left as a loop, it would send the
+/// accumulators through the stack.
+#ifdef __clang__
+#define TEMPER_UNROLL _Pragma("unroll")
+#else
+#define TEMPER_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace temper::kernels {
 
 /// Whether a tile's chain starts at zero or goes on from what C holds.
