@@ -1,12 +1,10 @@
 # What scripts/setup installs. Keep the public half in step with TemperConfig.cmake.in.
-set(TEMPER_CUDA AUTO CACHE STRING "CUDA flavour of LibTorch: AUTO, ON or OFF")
+set(TEMPER_CUDA AUTO CACHE STRING "CUDA kernels and, with ON, the CUDA flavour of LibTorch: AUTO, ON or OFF")
 set_property(CACHE TEMPER_CUDA PROPERTY STRINGS AUTO ON OFF)
 if(NOT TEMPER_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "TEMPER_CUDA must be AUTO, ON or OFF, got '${TEMPER_CUDA}'.")
 endif()
-if(TEMPER_CUDA STREQUAL "AUTO")
-  message(STATUS "TEMPER_CUDA=AUTO: off, for this version has no CUDA sources")
-endif()
+include(TemperCuda)
 
 find_package(Threads REQUIRED)
 find_package(ZLIB REQUIRED)
