@@ -14,13 +14,12 @@
 #include <cstring>
 
 #include "cpu/math-inl.h"
+#include "cpu/tile_types.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-#define TEMPER_UNROLL _Pragma("GCC unroll 16")
 
 using D16 = hn::CappedTag<float, 16>;
 using V16 = hn::Vec<D16>;
