@@ -25,6 +25,15 @@ void ApplyLog(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = log1(x[i]);
 }
 
+void ApplyTanh(const float* x, float* y, int64_t n) {
+  const hn::CappedTag<float, 16> d;
+  for (int64_t i = 0; i < n; i += 16) {
+    for (size_t j = 0; j < 16; j += hn::Lanes(d)) {
+      hn::StoreU(vtanh(d, hn::LoadU(d, x + i + j)), d, y + i + j);
+    }
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace temper::kernels
 HWY_AFTER_NAMESPACE();
@@ -34,6 +43,7 @@ namespace temper::kernels {
 
 HWY_EXPORT(ApplyExp);
 HWY_EXPORT(ApplyLog);
+HWY_EXPORT(ApplyTanh);
 
 namespace {
 
@@ -102,8 +112,44 @@ TEST(Math, LogAtTheEdges) {
   for (int i = 4; i < 7; ++i) EXPECT_TRUE(std::isnan(y[static_cast<size_t>(i)])) << i;
 }
 
+std::vector<float> tanh_of(const std::vector<float>& x) {
+  std::vector<float> y(x.size());
+  HWY_DYNAMIC_DISPATCH(ApplyTanh)(x.data(), y.data(), static_cast<int64_t>(x.size()));
+  return y;
+}
+
+TEST(Math, TanhIsWithinTwoUlp) {
+  std::vector<float> x;
+  for (int i = 0; i < 1 << 20; ++i) x.push_back(static_cast<float>(i - (1 << 19)) * 2e-5f);
+  for (float v = 1.2e-38f; v < 0.7f; v *= 1.001f) x.push_back(v);
+  x.resize(x.size() / 16 * 16);
+  const std::vector<float> y = tanh_of(x);
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    worst = std::max(worst, ulps(y[i], std::tanh(static_cast<double>(x[i]))));
+  }
+  EXPECT_LE(worst, 2.0);
+  EXPECT_GT(worst, 0.1);
+}
+
+TEST(Math, TanhAtTheEdges) {
+  const float inf = std::numeric_limits<float>::infinity();
+  std::vector<float> x = {0.0f, -0.0f, inf, -inf, 50.0f, -50.0f, 0.625f, NAN};
+  x.resize(16);
+  const std::vector<float> y = tanh_of(x);
+  EXPECT_EQ(y[0], 0.0f);
+  EXPECT_TRUE(std::signbit(y[1]));
+  EXPECT_EQ(y[2], 1.0f);
+  EXPECT_EQ(y[3], -1.0f);
+  EXPECT_EQ(y[4], 1.0f);
+  EXPECT_EQ(y[5], -1.0f);
+  EXPECT_FLOAT_EQ(y[6], std::tanh(0.625f));
+  EXPECT_TRUE(std::isnan(y[7]));
+}
+
 TEST(Math, SameBitsOnAllTargets) {
   std::vector<float> x = test::random_floats(4096, 3, 90.0f);
+  test::expect_same_bits_on_targets([&] { return tanh_of(x); });
   test::expect_same_bits_on_targets([&] { return exp_of(x); });
   for (float& v : x) v = std::fabs(v) + 1e-6f;
   test::expect_same_bits_on_targets([&] { return log_of(x); });

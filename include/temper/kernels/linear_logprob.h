@@ -1,43 +1,94 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "temper/kernels/linear.h"
 
 namespace temper::kernels {
 
-/// Log-probability, entropy and normaliser of rows under softmax(hidden W^T / temperature).
-/// [rows, vocabulary] never exists: logits live in a tile of `kHeadTileRows` rows.
-/// Exactness: a row's outputs depend on that row, W and the temperature alone. The sampler calls
-/// the same row code on the same logits, so a sampled token's log-prob has the trainer's bits.
+/// Rows of logits that exist at a time, even. No bit depends on it.
+inline constexpr int64_t kHeadTileRows = 256;
+/// The most ids that `top_k` gives a row.
+inline constexpr int64_t kMaxTopK = 64;
+
+/// A second, frozen distribution over the same ids for each row, at the same temperature and over
+/// the same support. On if `hidden` is set.
+struct ReferenceHead {
+  const float* hidden = nullptr;  ///< [rows, head.k]; k may differ from the policy's.
+  int64_t hidden_stride = 0;
+  PackedWeight head;         ///< [vocabulary, k]
+  float softcap = 0;         ///< As the policy's; 0: none.
+  float* kl = nullptr;       ///< [rows] out: KL(policy || reference), nats.
+  float* logprob = nullptr;  ///< [rows] out: of the targets under the reference, or null.
+  float* max = nullptr;      ///< [rows] out, kept for the backward.
+  float* log_sum = nullptr;  ///< [rows] out, kept for the backward.
+};
+
+/// Log-probability, entropy and normaliser of rows under softmax(cap(hidden W^T) / temperature).
+/// [rows, vocabulary] never exists: logits live in a tile of `kHeadTileRows` rows (two tiles with a
+/// reference), which is all the extra memory: 50 MB for 49,152 ids.
+/// Exactness: a row's outputs depend on that row, W and the options alone. The sampler calls the
+/// same row code on the same logits, so a sampled token's log-prob has the trainer's bits.
 struct LinearLogprobArgs {
   const float* hidden = nullptr;  ///< [rows, k]
   int64_t hidden_stride = 0;
   PackedWeight head;                 ///< [vocabulary, k]
-  const int32_t* targets = nullptr;  ///< [rows] in [0, vocabulary).
+  const int32_t* targets = nullptr;  ///< [rows] in [0, support).
   int64_t rows = 0;
   float inverse_temperature = 1.0f;
   float* logprob = nullptr;  ///< [rows] nats.
   float* entropy = nullptr;  ///< [rows] nats, or null.
   float* max = nullptr;      ///< [rows] largest scaled logit, kept for the backward.
   float* log_sum = nullptr;  ///< [rows] log sum exp(scaled logit - max), kept for the backward.
+  /// Logits become softcap tanh(logit / softcap) before the temperature (Gemma 2); 0: they do not.
+  float softcap = 0;
+  int64_t support = 0;  ///< Ids that have probability: [0, support); 0: the whole vocabulary.
+  /// The ids of the largest logits, descending, the lower of equals first; 0 to `kMaxTopK`.
+  int64_t top_k = 0;
+  int32_t* top_ids = nullptr;     ///< [rows, top_k]; -1 where no more ids have a logit above -inf.
+  float* top_logprobs = nullptr;  ///< [rows, top_k] nats, the bits of `logprob`; -inf beside -1.
+  ReferenceHead reference = {};
 };
+
+/// @throws Error for options out of their range.
+/// @note KL is (sum e^x (x - y)) / (sum e^x) + log sum e^y - log sum e^x, x and y logits less their
+/// maxima: exactly 0 for equal logits. Where the policy has mass and the reference's logit is more
+/// than 1e4 below its maximum, or -inf, the log-ratio is held at about 1e4.
 void linear_logprob(const LinearLogprobArgs& args);
 
-/// Gradients from d loss / d logprob and d loss / d entropy:
-/// dz_v = (g (1[v = y] - p_v) - e p_v (ln p_v + H)) / T, dhidden = dz W, dW += dz^T hidden.
-/// Recomputes each tile of logits; dW continues one chain over ascending rows.
+/// Gradients from d loss / d logprob (g), / d entropy (e) and / d KL (c), with p the policy, q the
+/// reference and H the entropy:
+/// dz_v = (g (1[v = y] - p_v) - e p_v (ln p_v + H) + c p_v (ln p_v - ln q_v - KL)) / T,
+/// times 1 - (capped logit / softcap)^2; dhidden = dz W, dW += dz^T hidden. The reference gets
+/// none. A pair of rows (2 i, 2 i + 1) without any coefficient is left out of every product, and a
+/// single such row counts as zeros, so what stands in its hidden row reaches nothing, NaN included.
 struct LinearLogprobBackwardArgs {
   LinearLogprobArgs forward;        ///< As it was called, outputs included.
   const float* dlogprob = nullptr;  ///< [rows]
-  const float* dentropy = nullptr;  ///< [rows] or null.
+  const float* dentropy = nullptr;  ///< [rows] or null; needs `forward.entropy`.
   float* dhidden = nullptr;         ///< [rows, k], overwritten.
   int64_t dhidden_stride = 0;
-  float* dweight = nullptr;  ///< panel_elements(vocabulary, k), or null for a frozen head.
+  float* dweight = nullptr;    ///< panel_elements(vocabulary, k), or null for a frozen head.
+  const float* dkl = nullptr;  ///< [rows] or null; needs `forward.reference`.
 };
+/// Recomputes each tile of logits: 8 operations a row and weight with the forward. dW continues one
+/// chain over ascending rows, in the head's `product`.
 void linear_logprob_backward(const LinearLogprobBackwardArgs& args);
 
-/// Rows of logits that exist at a time.
-inline constexpr int64_t kHeadTileRows = 128;
+/// Forward and backward in one pass: 6 operations a row and weight, since a tile's logits become
+/// its dz in place.
+struct LinearLogprobTrainArgs {
+  /// Outputs and gradients, `forward.max` and `forward.log_sum` included. `dlogprob`, `dentropy`
+  /// and `dkl` are read after `coefficients` returned.
+  LinearLogprobBackwardArgs pass;
+  /// Called on the calling thread after the outputs of rows [begin, end) are written, rows in
+  /// order: fills these rows' coefficients. It may not call an op over the head. Empty: they are
+  /// filled already.
+  std::function<void(int64_t begin, int64_t end)> coefficients;
+};
+/// The same bits as `linear_logprob` and `linear_logprob_backward`. Extra memory: the tile of
+/// logits, and with kDot its bf16 words (half as much again).
+void linear_logprob_train(const LinearLogprobTrainArgs& args);
 
 }  // namespace temper::kernels

@@ -36,7 +36,7 @@ struct SampledToken {
 /// Draws one token a row from hidden rows x LM head by inverse CDF in ascending id order.
 /// Ids at or above `allowed` (padding rows of the vocabulary) are never drawn.
 /// A draw depends on its row's logits, parameters and uniform alone; `policy_logprob` and `entropy`
-/// are bitwise those of `linear_logprob` at the same temperature.
+/// are bitwise those of `linear_logprob` at the same temperature, softcap and support.
 struct LinearSampleArgs {
   const float* hidden = nullptr;  ///< [rows, k]
   int64_t hidden_stride = 0;
@@ -44,6 +44,8 @@ struct LinearSampleArgs {
   int64_t allowed = 0;  ///< In [1, vocabulary].
   std::span<const SampleRow> rows;
   std::span<SampledToken> out;
+  float softcap = 0;    ///< Logits become softcap tanh(logit / softcap) before any rule; 0: not.
+  int64_t support = 0;  ///< Ids that the policy gives probability: [0, support); 0: all.
 };
 void linear_sample(const LinearSampleArgs& args);
 

@@ -7,11 +7,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "cpu/logits-inl.h"
 #include "cpu/logits_tile.h"
 #include "cpu/workspace.h"
+#include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/backend.h"
 
@@ -19,46 +19,55 @@ HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
 
-void RowsForward(const LinearLogprobArgs& g, const LogitsTile& t) {
+void FinishRows(const LinearLogprobArgs& g, const LogitsTile& t) {
   parallel_for(t.rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const float* z = t.z + r * t.padded;
-      const RowStats s = row_stats(z, t.padded, g.inverse_temperature, nullptr);
-      const int64_t row = t.row + r;
-      g.logprob[row] = row_logprob(s, z[g.targets[row]], g.inverse_temperature);
-      if (g.entropy != nullptr) g.entropy[row] = row_entropy(s);
-      if (g.max != nullptr) g.max[row] = s.max;
-      if (g.log_sum != nullptr) g.log_sum[row] = static_cast<float>(std::log(s.sum));
+      finish_logits(t.z + r * t.stride, support_of(g), t.padded, g.softcap);
+      if (t.reference == nullptr) continue;
+      finish_logits(t.reference + r * t.stride, support_of(g), t.padded, g.reference.softcap);
     }
   });
 }
 
-/// Turns a tile of logits into the gradient of the loss by them, in place.
-void RowsBackward(const LinearLogprobBackwardArgs& g, const LogitsTile& t) {
-  const LinearLogprobArgs& f = g.forward;
-  const DF d;
+void top_k_of_row(const LinearLogprobArgs& g, const float* z, int64_t padded, const RowStats& s,
+                  int64_t row) {
+  float values[kMaxTopK];
+  int32_t* ids = g.top_ids + row * g.top_k;
+  float* logprobs = g.top_logprobs + row * g.top_k;
+  const int64_t found = row_top_k(z, padded, g.top_k, values, ids);
+  for (int64_t i = 0; i < found; ++i) {
+    logprobs[i] = row_logprob(s, values[i], g.inverse_temperature);
+  }
+  std::fill(ids + found, ids + g.top_k, -1);
+  std::fill(logprobs + found, logprobs + g.top_k, -INFINITY);
+}
+
+void reference_of_row(const LinearLogprobArgs& g, const float* z, const float* reference,
+                      int64_t padded, const RowStats& s, int64_t row) {
+  const ReferenceHead& ref = g.reference;
+  const RowStats q = row_stats(reference, padded, g.inverse_temperature, nullptr);
+  ref.kl[row] = row_kl(z, s, reference, q, padded, g.inverse_temperature);
+  if (ref.logprob != nullptr) {
+    ref.logprob[row] = row_logprob(q, reference[g.targets[row]], g.inverse_temperature);
+  }
+  if (ref.max != nullptr) ref.max[row] = q.max;
+  if (ref.log_sum != nullptr) ref.log_sum[row] = static_cast<float>(std::log(q.sum));
+}
+
+void RowsForward(const LinearLogprobArgs& g, const LogitsTile& t, int64_t first) {
   parallel_for(t.rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const int64_t row = t.row + r;
-      float* z = t.z + r * t.padded;
-      const float dlogprob = g.dlogprob[row];
-      const bool with_entropy = g.dentropy != nullptr && g.dentropy[row] != 0.0f;
-      const float dentropy = with_entropy ? g.dentropy[row] : 0.0f;
-      const VF scale = hn::Set(d, f.inverse_temperature);
-      const VF max = hn::Set(d, f.max[row]);
-      const VF log_sum = hn::Set(d, f.log_sum[row]);
-      // dz_v = -p_v (g + e (ln p_v + H)) / T, plus g / T at the target.
-      const VF constant =
-          hn::Set(d, with_entropy ? dlogprob + dentropy * f.entropy[row] : dlogprob);
-      const VF slope = hn::Set(d, dentropy);
-      const VF minus_scale = hn::Set(d, -f.inverse_temperature);
-      for (int64_t i = 0; i < t.padded; i += kLanes) {
-        const VF scaled = hn::Mul(hn::LoadU(d, z + i), scale);
-        const VF x = hn::Max(hn::Sub(hn::Sub(scaled, max), log_sum), hn::Set(d, kFarBelow));
-        const VF p = hn::Mul(vexp(d, x), minus_scale);
-        hn::StoreU(hn::Mul(p, hn::MulAdd(slope, x, constant)), d, z + i);
+      const float* z = t.z + r * t.stride;
+      const RowStats s = row_stats(z, t.padded, g.inverse_temperature, nullptr);
+      const int64_t row = first + r;
+      g.logprob[row] = row_logprob(s, z[g.targets[row]], g.inverse_temperature);
+      if (g.entropy != nullptr) g.entropy[row] = row_entropy(s);
+      if (g.max != nullptr) g.max[row] = s.max;
+      if (g.log_sum != nullptr) g.log_sum[row] = static_cast<float>(std::log(s.sum));
+      if (g.top_k > 0) top_k_of_row(g, z, t.padded, s, row);
+      if (t.reference != nullptr) {
+        reference_of_row(g, z, t.reference + r * t.stride, t.padded, s, row);
       }
-      z[f.targets[row]] += dlogprob * f.inverse_temperature;
     }
   });
 }
@@ -70,63 +79,65 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace temper::kernels {
 
+HWY_EXPORT(FinishRows);
 HWY_EXPORT(RowsForward);
-HWY_EXPORT(RowsBackward);
 
-namespace {
-
-/// Calls `body` with each tile of logits; columns past the vocabulary are -inf.
-template <class Body>
-void for_each_tile(const LinearLogprobArgs& g, const Body& body) {
-  const int64_t padded = panel_count(g.head.n) * kPanel;
-  const int64_t tile_rows = std::min(kHeadTileRows, g.rows);
-  float* z = workspace(Workspace::kLogits, static_cast<size_t>(tile_rows * padded));
-  for (int64_t row = 0; row < g.rows; row += tile_rows) {
-    const int64_t rows = std::min(tile_rows, g.rows - row);
-    linear({.x = g.hidden + row * g.hidden_stride,
-            .x_stride = g.hidden_stride,
-            .weight = g.head,
-            .y = z,
-            .y_stride = padded,
-            .rows = rows});
-    for (int64_t r = 0; r < rows; ++r) {
-      std::fill(z + r * padded + g.head.n, z + (r + 1) * padded,
-                -std::numeric_limits<float>::infinity());
-    }
-    body(LogitsTile{z, padded, row, rows});
-  }
+void check_head(const LinearLogprobArgs& g) {
+  TEMPER_CHECK(g.support >= 0 && g.support <= g.head.n, "[linear_logprob] support must be in [0, ",
+               g.head.n, "], got ", g.support);
+  TEMPER_CHECK(g.softcap >= 0 && g.reference.softcap >= 0,
+               "[linear_logprob] a softcap must not be negative, got ", g.softcap, " and ",
+               g.reference.softcap);
+  TEMPER_CHECK(g.top_k >= 0 && g.top_k <= kMaxTopK, "[linear_logprob] top_k must be in [0, ",
+               kMaxTopK, "], got ", g.top_k);
+  TEMPER_CHECK(g.top_k == 0 || (g.top_ids != nullptr && g.top_logprobs != nullptr),
+               "[linear_logprob] top_k needs top_ids and top_logprobs");
+  if (g.reference.hidden == nullptr) return;
+  TEMPER_CHECK(g.reference.head.n == g.head.n, "[linear_logprob] a reference over ",
+               g.reference.head.n, " ids cannot be compared with a policy over ", g.head.n);
+  TEMPER_CHECK(g.reference.kl != nullptr, "[linear_logprob] a reference needs an array for kl");
 }
 
-}  // namespace
+LogitsTile allocate_tile(const LinearLogprobArgs& g, int64_t rows) {
+  const int64_t padded = panel_count(g.head.n) * kPanel;
+  const int64_t stride = logit_stride(padded);
+  const auto floats = static_cast<size_t>(rows * stride);
+  return {workspace(Workspace::kLogits, floats),
+          g.reference.hidden == nullptr ? nullptr : workspace(Workspace::kReference, floats),
+          padded, stride, rows};
+}
+
+void compute_logits(const LinearLogprobArgs& g, const HiddenRows& hidden, const LogitsTile& tile) {
+  linear({.x = hidden.policy,
+          .x_stride = hidden.policy_stride,
+          .weight = g.head,
+          .y = tile.z,
+          .y_stride = tile.stride,
+          .rows = tile.rows});
+  if (tile.reference != nullptr) {
+    linear({.x = hidden.reference,
+            .x_stride = hidden.reference_stride,
+            .weight = g.reference.head,
+            .y = tile.reference,
+            .y_stride = tile.stride,
+            .rows = tile.rows});
+  }
+  HWY_DYNAMIC_DISPATCH(FinishRows)(g, tile);
+}
+
+void write_statistics(const LinearLogprobArgs& g, const LogitsTile& tile, int64_t row) {
+  HWY_DYNAMIC_DISPATCH(RowsForward)(g, tile, row);
+}
 
 void linear_logprob(const LinearLogprobArgs& args) {
+  check_head(args);
   if (const auto op = replacement(&KernelTable::linear_logprob)) return op(args);
-  for_each_tile(args, [&](const LogitsTile& tile) {
-    HWY_DYNAMIC_DISPATCH(RowsForward)(args, tile);
-  });
-}
-
-void linear_logprob_backward(const LinearLogprobBackwardArgs& args) {
-  if (const auto op = replacement(&KernelTable::linear_logprob_backward)) return op(args);
-  const LinearLogprobArgs& f = args.forward;
-  for_each_tile(f, [&](const LogitsTile& tile) {
-    HWY_DYNAMIC_DISPATCH(RowsBackward)(args, tile);
-    linear_backward_input({.dy = tile.z,
-                           .dy_stride = tile.padded,
-                           .weight = f.head,
-                           .dx = args.dhidden + tile.row * args.dhidden_stride,
-                           .dx_stride = args.dhidden_stride,
-                           .rows = tile.rows});
-    if (args.dweight == nullptr) return;
-    linear_backward_weight({.dy = tile.z,
-                            .dy_stride = tile.padded,
-                            .x = f.hidden + tile.row * f.hidden_stride,
-                            .x_stride = f.hidden_stride,
-                            .dweight = args.dweight,
-                            .rows = tile.rows,
-                            .n = f.head.n,
-                            .k = f.head.k});
-  });
+  LogitsTile tile = allocate_tile(args, std::min(kHeadTileRows, args.rows));
+  for (int64_t row = 0; row < args.rows; row += kHeadTileRows) {
+    tile.rows = std::min(kHeadTileRows, args.rows - row);
+    compute_logits(args, rows_from(args, row), tile);
+    write_statistics(args, tile, row);
+  }
 }
 
 }  // namespace temper::kernels

@@ -7,6 +7,7 @@
 #define TEMPER_KERNELS_LOGITS_INL_H_
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -27,6 +28,18 @@ struct RowStats {
   double sum;       // sum exp(x), x = scaled logit - max.
   double weighted;  // sum x exp(x).
 };
+
+/// Raw products become logits: capped, and -inf from `support` on. padded a multiple of 32.
+HWY_INLINE void finish_logits(float* z, int64_t support, int64_t padded, float softcap) {
+  if (softcap > 0) {
+    const DF d;
+    const VF cap = hn::Set(d, softcap);
+    for (int64_t i = 0; i < support; i += kLanes) {
+      hn::StoreU(hn::Mul(cap, vtanh(d, hn::Div(hn::LoadU(d, z + i), cap))), d, z + i);
+    }
+  }
+  std::fill(z + support, z + padded, -INFINITY);
+}
 
 /// z[0, padded) with columns at and past the vocabulary set to -inf; padded a multiple of 32.
 /// `chunk_sums`, if given, gets sum exp(x) of each chunk of kLogitChunk columns.
@@ -83,6 +96,62 @@ HWY_INLINE float row_logprob(const RowStats& s, float z_y, float inverse_tempera
 
 HWY_INLINE float row_entropy(const RowStats& s) {
   return static_cast<float>(std::log(s.sum) - s.weighted / s.sum);
+}
+
+/// KL(p || q) from the logits of both, in the order of `row_stats`.
+HWY_INLINE float row_kl(const float* z, const RowStats& p, const float* reference,
+                        const RowStats& q, int64_t padded, float inverse_temperature) {
+  constexpr int kV = 16 / kLanes;
+  const DF d;
+  const VF scale = hn::Set(d, inverse_temperature);
+  const VF far_below = hn::Set(d, kFarBelow);
+  double total = 0;
+  for (int64_t begin = 0; begin < padded; begin += kLogitChunk) {
+    const int64_t end = begin + kLogitChunk < padded ? begin + kLogitChunk : padded;
+    VF sum[kV];
+    for (int v = 0; v < kV; ++v) sum[v] = hn::Zero(d);
+    for (int64_t i = begin; i < end; i += 16) {
+      for (int v = 0; v < kV; ++v) {
+        const int64_t at = i + v * kLanes;
+        const VF zp = hn::Mul(hn::LoadU(d, z + at), scale);
+        const VF zq = hn::Mul(hn::LoadU(d, reference + at), scale);
+        const VF x = hn::Max(hn::Sub(zp, hn::Set(d, p.max)), far_below);
+        const VF y = hn::Max(hn::Sub(zq, hn::Set(d, q.max)), far_below);
+        sum[v] = hn::MulAdd(vexp(d, x), hn::Sub(x, y), sum[v]);
+      }
+    }
+    float sums[16];
+    for (int v = 0; v < kV; ++v) hn::StoreU(sum[v], d, sums + v * kLanes);
+    for (const float s : sums) total += double{s};
+  }
+  return static_cast<float>(total / p.sum + (std::log(q.sum) - std::log(p.sum)));
+}
+
+/// The `k` largest of z[0, padded) above -inf, descending, the lower id of equals first. Returns
+/// how many there are.
+HWY_INLINE int64_t row_top_k(const float* z, int64_t padded, int64_t k, float* values,
+                             int32_t* ids) {
+  const DF d;
+  int64_t count = 0;
+  float bound = -INFINITY;  // What a value must exceed: an equal one has the higher id.
+  for (int64_t i = 0; i < padded; i += kLanes) {
+    const VF v = hn::LoadU(d, z + i);
+    if (hn::AllFalse(d, hn::Gt(v, hn::Set(d, bound)))) continue;
+    float lanes[16];
+    hn::StoreU(v, d, lanes);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (!(lanes[lane] > bound)) continue;
+      int64_t at = count < k ? count++ : k - 1;
+      for (; at > 0 && values[at - 1] < lanes[lane]; --at) {
+        values[at] = values[at - 1];
+        ids[at] = ids[at - 1];
+      }
+      values[at] = lanes[lane];
+      ids[at] = static_cast<int32_t>(i + lane);
+      if (count == k) bound = values[k - 1];
+    }
+  }
+  return count;
 }
 
 }  // namespace HWY_NAMESPACE

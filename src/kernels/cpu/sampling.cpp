@@ -63,8 +63,11 @@ int32_t walk(const float* z, int64_t padded, const RowStats& s, float inverse_te
   return last;
 }
 
-SampledToken DrawRow(float* z, int64_t padded, int64_t allowed, const SampleRow& row) {
+SampledToken DrawRow(float* z, int64_t padded, const LinearSampleArgs& args, const SampleRow& row) {
   const SamplingParams& p = *row.params;
+  const int64_t support = args.support > 0 ? args.support : args.head.n;
+  const int64_t allowed = std::min(args.allowed, support);
+  finish_logits(z, support, padded, args.softcap);
   const bool greedy = p.temperature == 0.0f;
   const float inverse_temperature = greedy ? 1.0f : 1.0f / p.temperature;
   std::vector<double> chunks(static_cast<size_t>((padded + kLogitChunk - 1) / kLogitChunk));
@@ -77,7 +80,7 @@ SampledToken DrawRow(float* z, int64_t padded, int64_t allowed, const SampleRow&
     t.log_kept_mass = t.policy_logprob;
     return t;
   }
-  if (!truncates(p) && allowed == padded) {
+  if (!truncates(p) && allowed == support) {
     t.id = walk(z, padded, policy, inverse_temperature, chunks.data(), row.uniform);
     t.policy_logprob = t.logprob = row_logprob(policy, z[t.id], inverse_temperature);
     return t;
@@ -192,22 +195,21 @@ void linear_sample(const LinearSampleArgs& args) {
   const int64_t padded = panel_count(args.head.n) * kPanel;
   const int64_t total = static_cast<int64_t>(args.rows.size());
   constexpr int64_t kTileRows = 64;
+  const int64_t stride = logit_stride(padded);
   float* z =
-      workspace(Workspace::kLogits, static_cast<size_t>(std::min(kTileRows, total) * padded));
+      workspace(Workspace::kLogits, static_cast<size_t>(std::min(kTileRows, total) * stride));
   for (int64_t row = 0; row < total; row += kTileRows) {
     const int64_t rows = std::min(kTileRows, total - row);
     linear({.x = args.hidden + row * args.hidden_stride,
             .x_stride = args.hidden_stride,
             .weight = args.head,
             .y = z,
-            .y_stride = padded,
+            .y_stride = stride,
             .rows = rows});
     parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        std::fill(z + r * padded + args.head.n, z + (r + 1) * padded, kMinusInfinity);
         const size_t at = static_cast<size_t>(row + r);
-        args.out[at] =
-            HWY_DYNAMIC_DISPATCH(DrawRow)(z + r * padded, padded, args.allowed, args.rows[at]);
+        args.out[at] = HWY_DYNAMIC_DISPATCH(DrawRow)(z + r * stride, padded, args, args.rows[at]);
       }
     });
   }

@@ -7,12 +7,12 @@
 
 namespace temper::kernels {
 
-enum class Workspace { kLogits, kScratch };
+enum class Workspace { kLogits, kScratch, kReference, kRows, kGradientRows };
 
 /// Scratch memory of the calling thread that grows and is kept: the C library would hand large
 /// temporaries back to the kernel and fault them in again at every call.
 inline float* workspace(Workspace which, size_t floats) {
-  thread_local std::array<std::vector<float>, 2> buffers;
+  thread_local std::array<std::vector<float>, 5> buffers;
   auto& b = buffers[static_cast<size_t>(which)];
   if (b.size() < floats) b.resize(floats);
   return b.data();
