@@ -1,5 +1,6 @@
 # Compiles SOURCE with NVCC and FLAGS into OBJECT; keeps the lines of ptxas in OBJECT.ptxas and shows
 # the others.
+cmake_minimum_required(VERSION 3.25)
 execute_process(
   COMMAND ${LAUNCHER} "${NVCC}" ${FLAGS} -MD -MF "${OBJECT}.d" -c "${SOURCE}" -o "${OBJECT}"
   RESULT_VARIABLE _code OUTPUT_VARIABLE _text ERROR_VARIABLE _text)
