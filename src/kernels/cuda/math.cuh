@@ -55,6 +55,20 @@ __device__ __forceinline__ float vlog(float x) {
 /// 1 / (1 + e^-x).
 __device__ __forceinline__ float vsigmoid(float x) { return 1.0f / (1.0f + vexp(-x)); }
 
+/// Hyperbolic tangent within 2 ulp, odd to the bit; +-1 at +-infinity, NaN stays NaN.
+__device__ __forceinline__ float vtanh(float x) {
+  const float a = fabsf(x);
+  const float t = a * a;
+  float q = 0.00229274482f;
+  q = fmaf(q, t, -0.00834394526f);
+  q = fmaf(q, t, 0.0217689183f);
+  q = fmaf(q, t, -0.0539592579f);
+  q = fmaf(q, t, 0.133333042f);
+  q = fmaf(q, t, -0.333333343f);
+  const float y = a < 0.625f ? fmaf(q * t, a, a) : 1.0f - 2.0f / (1.0f + vexp(a + a));
+  return copysignf(y, x);
+}
+
 /// bfloat16 bits to float, exact.
 __device__ __forceinline__ float bf16_to_float(uint16_t bits) {
   return __uint_as_float(static_cast<unsigned>(bits) << 16);

@@ -19,7 +19,8 @@ HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
 
-/// Exponential, logarithm and logistic function of n floats, n a multiple of 16: y[3, n].
+/// Exponential, logarithm, logistic function and hyperbolic tangent of n floats, n a multiple of
+/// 16: y[4, n].
 void ApplyAll(const float* x, float* y, int64_t n) {
   const D16 d;
   for (int64_t i = 0; i < n; i += 16) {
@@ -27,6 +28,7 @@ void ApplyAll(const float* x, float* y, int64_t n) {
     store16(sigmoid16(load16(x + i)), y + 2 * n + i);
     for (int64_t j = i; j < i + 16; j += kPartLanes) {
       hn::StoreU(vlog(d, hn::LoadU(d, x + j)), d, y + n + j);
+      hn::StoreU(vtanh(d, hn::LoadU(d, x + j)), d, y + 3 * n + j);
     }
   }
 }
@@ -71,17 +73,19 @@ uint32_t bits(float v) {
 TEST(MathSim, HasTheBitsOfTheVectorFunctions) {
   const std::vector<float> x = all_kinds_of_floats();
   const size_t n = x.size();
-  std::vector<float> y(3 * n);
+  std::vector<float> y(4 * n);
   HWY_DYNAMIC_DISPATCH(ApplyAll)(x.data(), y.data(), static_cast<int64_t>(n));
-  int64_t exp_differs = 0, log_differs = 0, sigmoid_differs = 0;
+  int64_t exp_differs = 0, log_differs = 0, sigmoid_differs = 0, tanh_differs = 0;
   for (size_t i = 0; i < n; ++i) {
     exp_differs += bits(cuda::vexp(x[i])) != bits(y[i]);
     log_differs += bits(cuda::vlog(x[i])) != bits(y[n + i]);
     sigmoid_differs += bits(cuda::vsigmoid(x[i])) != bits(y[2 * n + i]);
+    tanh_differs += bits(cuda::vtanh(x[i])) != bits(y[3 * n + i]);
   }
   EXPECT_EQ(exp_differs, 0);
   EXPECT_EQ(log_differs, 0);
   EXPECT_EQ(sigmoid_differs, 0);
+  EXPECT_EQ(tanh_differs, 0);
 }
 
 TEST(MathSim, BfloatConversionsHaveTheBitsOfCore) {

@@ -1,6 +1,7 @@
 # Runs PROGRAM NAME, a kernel with a planted mistake, and expects a sanitizer report of KIND that
 # names the line marked "planted: MARK" of planted.cuh. With MARK empty the program must run to its
 # end without a report.
+cmake_minimum_required(VERSION 3.25)
 file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/planted.cuh" _lines)
 set(_line 0)
 set(_number 0)
