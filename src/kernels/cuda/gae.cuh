@@ -9,8 +9,8 @@ inline namespace TEMPER_CUDA_TARGET {
 inline constexpr int kGaeWarps = 2;
 
 /// One warp a sequence, 32 tokens at a time from the end. Each lane has its token's delta; the
-/// recursion itself is the CPU's chain, which all lanes walk together. One block a multiprocessor is
-/// enough: without the 1, ptxas spills to get below 32 registers on sm_100.
+/// recursion itself is the CPU's chain, which all lanes walk together. One block a multiprocessor
+/// is enough: without the 1, ptxas spills to get below 32 registers on sm_100.
 __global__ void __launch_bounds__(32 * kGaeWarps, 1) gae_sequences(GaeArgs a) {
   for_warps<kGaeWarps>(a.sequences, [&](int64_t i) {
     const int64_t first = a.offsets[i];
