@@ -19,15 +19,15 @@ int main(int argc, char** argv) {
               "95 % interval", "control");
   for (size_t i = 0; i < exact.size(); ++i) {
     // Enough calls that a round is milliseconds long.
-    const double once = temper::bench::seconds_of(exact[i].run);
+    const double once = temper::benchmarks::seconds_of(exact[i].run);
     const int calls = std::max(1, static_cast<int>(0.01 / std::max(once, 1e-7)));
     const auto times = [calls](const PriceOp& op) {
       return [&op, calls] {
         for (int c = 0; c < calls; ++c) op.run();
       };
     };
-    const auto price = temper::bench::paired(rounds, times(free[i]), times(exact[i]));
-    const auto control = temper::bench::paired(rounds, times(exact[i]), times(exact[i]));
+    const auto price = temper::benchmarks::paired(rounds, times(free[i]), times(exact[i]));
+    const auto control = temper::benchmarks::paired(rounds, times(exact[i]), times(exact[i]));
     std::printf("%-36s %10.3f %10.3f %8.3f    [%.3f, %.3f] %8.3f\n", exact[i].name.c_str(),
                 1e3 * price.other / calls, 1e3 * price.ours / calls, price.ratio, price.low,
                 price.high, control.ratio);

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace temper::bench {
+namespace temper::benchmarks {
 
 template <class F>
 double seconds_of(const F& f) {
@@ -92,4 +92,4 @@ Paired paired(int rounds, const Ours& ours, const Other& other) {
           std::max(0.0, others / wall)};
 }
 
-}  // namespace temper::bench
+}  // namespace temper::benchmarks
