@@ -5,6 +5,7 @@
 #include "temper/kernels/gae.h"
 #include "temper/kernels/group_advantages.h"
 #include "temper/kernels/kl_penalty.h"
+#include "temper/kernels/linear.h"
 #include "temper/kernels/masked_stats.h"
 #include "temper/kernels/rms_norm.h"
 #include "temper/kernels/rope.h"
@@ -32,6 +33,9 @@ Status gae(const GaeArgs&, Stream) { return kRefusal; }
 Status group_advantages(const GroupAdvantagesArgs&, Stream) { return kRefusal; }
 Status kl_penalty(const KlPenaltyArgs&, Stream) { return kRefusal; }
 Status shape_rewards(const ShapeRewardsArgs&, Stream) { return kRefusal; }
+Status linear(const LinearArgs&, Stream) { return kRefusal; }
+Status linear_backward_input(const LinearBackwardInputArgs&, Stream) { return kRefusal; }
+Status linear_backward_weight(const LinearBackwardWeightArgs&, Stream) { return kRefusal; }
 Status masked_stats(const MaskedStatsArgs&, Stream) { return kRefusal; }
 Status whiten(const WhitenArgs&, Stream) { return kRefusal; }
 Status rms_norm(const RmsNormArgs&, Stream) { return kRefusal; }

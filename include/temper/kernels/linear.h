@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "temper/kernels/cuda.h"
+
 namespace temper::kernels {
 
 /// Output rows of a weight that share one panel.
@@ -97,4 +99,17 @@ struct LinearBackwardWeightArgs {
 };
 void linear_backward_weight(const LinearBackwardWeightArgs& args);
 
+namespace cuda {
+
+/// Panels begin at a multiple of 16 bytes. With kFma the bits are the CPU's. With kDot, on tensor
+/// cores, they are the device's own: activations are rounded as on the CPU (denormals stay), 16 steps
+/// of k are one instruction, chunks of 256 are added in order; a row's bits do not depend on `rows`
+/// or on its place among them, and a call of `linear_backward_weight` continues another where that
+/// had a multiple of 16 rows. Up to 16 rows `linear` streams the weight once, for decode. At most
+/// 4,194,240 rows.
+Status linear(const LinearArgs& args, Stream stream);
+Status linear_backward_input(const LinearBackwardInputArgs& args, Stream stream);
+Status linear_backward_weight(const LinearBackwardWeightArgs& args, Stream stream);
+
+}  // namespace cuda
 }  // namespace temper::kernels
