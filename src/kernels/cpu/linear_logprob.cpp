@@ -51,7 +51,7 @@ void reference_of_row(const LinearLogprobArgs& g, const float* z, const float* r
     ref.logprob[row] = row_logprob(q, reference[g.targets[row]], g.inverse_temperature);
   }
   if (ref.max != nullptr) ref.max[row] = q.max;
-  if (ref.log_sum != nullptr) ref.log_sum[row] = static_cast<float>(std::log(q.sum));
+  if (ref.log_sum != nullptr) ref.log_sum[row] = row_log_sum(q);
 }
 
 void RowsForward(const LinearLogprobArgs& g, const LogitsTile& t, int64_t first) {
@@ -63,7 +63,7 @@ void RowsForward(const LinearLogprobArgs& g, const LogitsTile& t, int64_t first)
       g.logprob[row] = row_logprob(s, z[g.targets[row]], g.inverse_temperature);
       if (g.entropy != nullptr) g.entropy[row] = row_entropy(s);
       if (g.max != nullptr) g.max[row] = s.max;
-      if (g.log_sum != nullptr) g.log_sum[row] = static_cast<float>(std::log(s.sum));
+      if (g.log_sum != nullptr) g.log_sum[row] = row_log_sum(s);
       if (g.top_k > 0) top_k_of_row(g, z, t.padded, s, row);
       if (t.reference != nullptr) {
         reference_of_row(g, z, t.reference + r * t.stride, t.padded, s, row);

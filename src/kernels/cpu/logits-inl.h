@@ -13,21 +13,11 @@
 
 #include "cpu/gemm-inl.h"
 #include "cpu/math-inl.h"
+#include "logits_formula.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
-
-/// Columns whose exponentials are summed in fp32 lanes before the sum moves to double.
-inline constexpr int64_t kLogitChunk = 1024;
-/// Scaled logits are taken as at least max - 1e4: exp is 0 there, and 0 * x stays finite.
-inline constexpr float kFarBelow = -1e4f;
-
-struct RowStats {
-  float max;        // Largest scaled logit.
-  double sum;       // sum exp(x), x = scaled logit - max.
-  double weighted;  // sum x exp(x).
-};
 
 /// Raw products become logits: capped, and -inf from `support` on. padded a multiple of 32.
 HWY_INLINE void finish_logits(float* z, int64_t support, int64_t padded, float softcap) {
@@ -59,6 +49,7 @@ HWY_INLINE RowStats row_stats(const float* z, int64_t padded, float inverse_temp
   for (int v = 0; v < kV; ++v) hn::StoreU(top[v], d, lanes + v * kLanes);
   RowStats s{lanes[0], 0, 0};
   for (const float lane : lanes) s.max = lane > s.max ? lane : s.max;
+  s.max += 0.0f;  // Which of 0 and -0 is the larger depends on the instruction.
   const VF max = hn::Set(d, s.max);
   for (int64_t begin = 0; begin < padded; begin += kLogitChunk) {
     const int64_t end = begin + kLogitChunk < padded ? begin + kLogitChunk : padded;
@@ -78,24 +69,16 @@ HWY_INLINE RowStats row_stats(const float* z, int64_t padded, float inverse_temp
       hn::StoreU(sum[v], d, sums + v * kLanes);
       hn::StoreU(weighted[v], d, weights + v * kLanes);
     }
-    double chunk = 0;
+    double chunk = 0, chunk_weighted = 0;
     for (int i = 0; i < 16; ++i) {
       chunk += double{sums[i]};
-      s.weighted += double{weights[i]};
+      chunk_weighted += double{weights[i]};
     }
     s.sum += chunk;
+    s.weighted += chunk_weighted;
     if (chunk_sums != nullptr) chunk_sums[begin / kLogitChunk] = chunk;
   }
   return s;
-}
-
-/// Log-prob of a column whose raw logit is z_y. The same expression everywhere.
-HWY_INLINE float row_logprob(const RowStats& s, float z_y, float inverse_temperature) {
-  return static_cast<float>(double{z_y * inverse_temperature - s.max} - std::log(s.sum));
-}
-
-HWY_INLINE float row_entropy(const RowStats& s) {
-  return static_cast<float>(std::log(s.sum) - s.weighted / s.sum);
 }
 
 /// KL(p || q) from the logits of both, in the order of `row_stats`.
@@ -122,9 +105,11 @@ HWY_INLINE float row_kl(const float* z, const RowStats& p, const float* referenc
     }
     float sums[16];
     for (int v = 0; v < kV; ++v) hn::StoreU(sum[v], d, sums + v * kLanes);
-    for (const float s : sums) total += double{s};
+    double chunk = 0;
+    for (const float s : sums) chunk += double{s};
+    total += chunk;
   }
-  return static_cast<float>(total / p.sum + (std::log(q.sum) - std::log(p.sum)));
+  return row_kl_from(total, p, q);
 }
 
 /// The `k` largest of z[0, padded) above -inf, descending, the lower id of equals first. Returns

@@ -6,8 +6,10 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "cpu/logits-inl.h"
@@ -21,17 +23,14 @@ HWY_BEFORE_NAMESPACE();
 namespace temper::kernels {
 namespace HWY_NAMESPACE {
 
-/// Overwrites scores with exp(score / T - max) and returns their sum; chunk sums as in row_stats.
-double exponentials(float* z, int64_t padded, const RowStats& s, float inverse_temperature) {
+/// e[i] = exp(z[i] / T - max), the weights of row_stats.
+void Weights(const float* z, int64_t padded, float inverse_temperature, float max, float* e) {
   const DF d;
-  double total = 0;
   for (int64_t i = 0; i < padded; i += kLanes) {
     const VF scaled = hn::Mul(hn::LoadU(d, z + i), hn::Set(d, inverse_temperature));
-    const VF x = hn::Max(hn::Sub(scaled, hn::Set(d, s.max)), hn::Set(d, kFarBelow));
-    hn::StoreU(vexp(d, x), d, z + i);
+    const VF x = hn::Max(hn::Sub(scaled, hn::Set(d, max)), hn::Set(d, kFarBelow));
+    hn::StoreU(vexp(d, x), d, e + i);
   }
-  for (int64_t i = 0; i < padded; ++i) total += double{z[i]};
-  return total;
 }
 
 /// Inverse CDF: the first id whose cumulative weight exceeds u * total. Whole chunks are skipped by
@@ -103,16 +102,17 @@ SampledToken DrawRow(float* z, int64_t padded, const LinearSampleArgs& args, con
     if (w[i] > -std::numeric_limits<float>::infinity()) w[i] = z[i];
   }
   const RowStats mass = row_stats(w, padded, inverse_temperature, nullptr);
-  t.log_kept_mass =
-      static_cast<float>(double{mass.max} - double{policy.max} + std::log(mass.sum / policy.sum));
+  t.log_kept_mass = log_kept_mass(mass, policy);
   return t;
 }
 
-void Distribution(float* z, int64_t padded, const SamplingParams& p, float* out) {
+void Distribution(const float* z, int64_t padded, const SamplingParams& p, float* out) {
   const float inverse_temperature = 1.0f / p.temperature;
   const RowStats s = row_stats(z, padded, inverse_temperature, nullptr);
-  const double total = exponentials(z, padded, s, inverse_temperature);
-  for (int64_t i = 0; i < padded; ++i) out[i] = static_cast<float>(double{z[i]} / total);
+  Weights(z, padded, inverse_temperature, s.max, out);
+  double total = 0;
+  for (int64_t i = 0; i < padded; ++i) total += double{out[i]};
+  for (int64_t i = 0; i < padded; ++i) out[i] = static_cast<float>(double{out[i]} / total);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -124,6 +124,7 @@ namespace temper::kernels {
 
 HWY_EXPORT(DrawRow);
 HWY_EXPORT(Distribution);
+HWY_EXPORT(Weights);
 
 namespace {
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
@@ -136,26 +137,37 @@ float top_k_bound(std::span<const float> z, int64_t k) {
   return sorted[static_cast<size_t>(k - 1)];
 }
 
-/// Removes the least likely ids whose cumulative probability, from below, is at most 1 - p.
+/// Removes the least likely ids whose cumulative probability, from below, is at most 1 - p; among
+/// equals the higher id goes first.
 void apply_top_p(std::span<float> z, float inverse_temperature, float top_p) {
-  std::vector<int32_t> order;
+  const float max = *std::max_element(z.begin(), z.end()) * inverse_temperature + 0.0f;
+  std::vector<float> e(z.size());
+  HWY_DYNAMIC_DISPATCH(Weights)
+  (z.data(), std::ssize(z), inverse_temperature, max, e.data());
+  // The leading bits of most logits decide: only the ids of one bucket must be sorted.
+  constexpr int kShift = 21;
+  std::array<Mass, 2048> buckets{};
+  Mass total = 0;
   for (size_t i = 0; i < z.size(); ++i) {
-    if (z[i] > kMinusInfinity) order.push_back(static_cast<int32_t>(i));
+    buckets[ordered_key(z[i]) >> kShift] += mass_of(e[i]);
+    total += mass_of(e[i]);
   }
-  if (order.empty()) return;
-  const auto logit = [&](int32_t i) { return z[static_cast<size_t>(i)]; };
-  // Ascending; among equals the higher id goes first, so the lower id is kept longer.
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return logit(a) != logit(b) ? logit(a) < logit(b) : a > b;
-  });
-  const double max = double{logit(order.back()) * inverse_temperature};
-  double total = 0;
-  for (const int32_t i : order) total += std::exp(double{logit(i) * inverse_temperature} - max);
-  double below = 0;
-  for (size_t at = 0; at + 1 < order.size(); ++at) {
-    below += std::exp(double{logit(order[at]) * inverse_temperature} - max) / total;
-    if (below > 1.0 - double{top_p}) return;
-    z[static_cast<size_t>(order[at])] = kMinusInfinity;
+  if (total == 0) return;
+  Mass left = mass_to_remove(total, top_p);
+  size_t bucket = 0;
+  while (buckets[bucket] <= left) left -= buckets[bucket++];
+  std::vector<std::pair<uint32_t, int64_t>> order;  // Key, and the id as its negative.
+  for (size_t i = 0; i < z.size(); ++i) {
+    const uint32_t key = ordered_key(z[i]);
+    if (key >> kShift < bucket) z[i] = kMinusInfinity;
+    if (key >> kShift == bucket) order.push_back({key, -static_cast<int64_t>(i)});
+  }
+  std::sort(order.begin(), order.end());
+  for (const auto& [key, minus_id] : order) {
+    const auto i = static_cast<size_t>(-minus_id);
+    if (mass_of(e[i]) > left) return;
+    left -= mass_of(e[i]);
+    z[i] = kMinusInfinity;
   }
 }
 
@@ -174,7 +186,7 @@ void filter_logits(std::span<float> z, int64_t allowed, const SamplingParams& p,
     unique.erase(std::unique(unique.begin(), unique.end()), unique.end());
     for (const int32_t id : unique) {
       float& v = z[static_cast<size_t>(id)];
-      v = v > 0 ? v / p.repetition_penalty : v * p.repetition_penalty;
+      v = penalized(v, p.repetition_penalty);
     }
   }
   if (p.temperature == 0.0f) return;
@@ -184,8 +196,9 @@ void filter_logits(std::span<float> z, int64_t allowed, const SamplingParams& p,
   if (p.top_p < 1.0f) apply_top_p(z, inverse_temperature, p.top_p);
   if (p.min_p > 0.0f) {
     const float max = *std::max_element(z.begin(), z.end());
+    const float least = min_p_bound(p.min_p);
     for (float& v : z) {
-      if ((v - max) * inverse_temperature < std::log(p.min_p)) v = kMinusInfinity;
+      if ((v - max) * inverse_temperature < least) v = kMinusInfinity;
     }
   }
 }
