@@ -58,12 +58,13 @@ template <class Operands>
 void linear_panels(const LinearArgs& g, const Operands& o, int64_t begin, int64_t end) {
   const int64_t whole = std::min(end, g.weight.n / kPanel);
   int64_t panel = begin;
-  const int at_once = panels_at_once(g.rows);
-  for (; at_once > 1 && panel + at_once <= whole; panel += at_once) {
-    const int64_t n0 = panel * kPanel;
-    chunked(o, 0, g.rows, panel, at_once, g.weight.k,
-            TileOut{g.y + n0, g.y_stride, Start::kZero, g.add ? Finish::kAdd : Finish::kStore,
-                    g.bias == nullptr ? nullptr : g.bias + n0});
+  for (int at_once = panels_at_once(g.rows); at_once > 1; at_once /= 2) {
+    for (; panel + at_once <= whole; panel += at_once) {
+      const int64_t n0 = panel * kPanel;
+      chunked(o, 0, g.rows, panel, at_once, g.weight.k,
+              TileOut{g.y + n0, g.y_stride, Start::kZero, g.add ? Finish::kAdd : Finish::kStore,
+                      g.bias == nullptr ? nullptr : g.bias + n0});
+    }
   }
   for (int64_t row = 0; row < g.rows; row += kRowBlock) {
     const int64_t rows = std::min(kRowBlock, g.rows - row);
@@ -75,7 +76,7 @@ void linear_panels(const LinearArgs& g, const Operands& o, int64_t begin, int64_
 template <class Operands>
 void swiglu_panels(const LinearArgs& g, const Operands& o) {
   const int64_t width = g.weight.n / 2;
-  parallel_for(width / kPanel, 4, [&](int64_t begin, int64_t end) {
+  parallel_for(width / kPanel, 1, [&](int64_t begin, int64_t end) {
     linear_panels(g, o, begin, end);
     linear_panels(g, o, begin + width / kPanel, end + width / kPanel);
     const int64_t at = begin * kPanel;
@@ -89,7 +90,7 @@ void swiglu_panels(const LinearArgs& g, const Operands& o) {
 template <class Operands>
 void all_panels(const LinearArgs& g, const Operands& o) {
   if (g.swiglu != nullptr) return swiglu_panels(g, o);
-  parallel_for(panel_count(g.weight.n), 4,
+  parallel_for(panel_count(g.weight.n), 1,
                [&](int64_t begin, int64_t end) { linear_panels(g, o, begin, end); });
 }
 
