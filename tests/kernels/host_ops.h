@@ -19,6 +19,13 @@
 
 namespace temper::test {
 
+/// A size above 2^16. ThreadSanitizer, for which each emulated thread is a new fiber, gets less.
+#ifdef __SANITIZE_THREAD__
+inline constexpr int64_t kMany = 1025;
+#else
+inline constexpr int64_t kMany = 70001;
+#endif
+
 template <class T>
 class HostBuffer {
  public:

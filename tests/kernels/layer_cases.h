@@ -144,7 +144,7 @@ void swiglu_cases(const Compare& compare) {
       return std::tuple(y.values(), dgate_up.values());
     });
   }
-  for (const int64_t n : {0, 1, 33, 70001}) {
+  for (const int64_t n : std::vector<int64_t>{0, 1, 33, kMany}) {
     const std::vector<float> a = random_floats(n, 11), b = random_floats(n, 12);
     compare([&]<class D>() {
       typename D::template Buffer<float> x(a), y(b);
@@ -156,7 +156,8 @@ void swiglu_cases(const Compare& compare) {
 
 template <class Compare>
 void adamw_cases(const Compare& compare) {
-  for (const int64_t n : {0, 1, 31, 33, 64, 255, 1024, 70016}) {
+  for (const int64_t n :
+       std::vector<int64_t>{0, 1, 31, 33, 64, 255, 1024, (kMany + 63) / 64 * 64}) {
     const std::vector<float> param = random_floats(n, 13), grad = random_floats(n, 14, 0.1f),
                              m0 = random_floats(n, 15, 0.1f);
     std::vector<float> v0 = random_floats(n, 16, 0.01f);
@@ -187,7 +188,7 @@ void adamw_cases(const Compare& compare) {
 template <class Compare>
 void clipping_cases(const Compare& compare) {
   std::vector<double> sums;
-  for (const int64_t n : {0, 1, 15, 16, 17, 255, 4095, 4096, 4097, 70001}) {
+  for (const int64_t n : std::vector<int64_t>{0, 1, 15, 16, 17, 255, 4095, 4096, 4097, kMany}) {
     const std::vector<float> x = random_floats(n, 17, 3.0f);
     sums.push_back(kernels::sum_of_squares(x.data(), n));
     compare([&]<class D>() {

@@ -18,7 +18,7 @@ void kl_penalty_cases(const Compare& compare) {
   using kernels::KlEstimator;
   const RaggedCase ragged = ragged_case();
   const RaggedCase large = [] {  // With log-ratios beyond the bound.
-    RaggedCase c({70001});
+    RaggedCase c({kMany});
     for (size_t t = 0; t < c.logprobs.size(); t += 7) c.logprobs[t] *= 20.0f;
     return c;
   }();
@@ -160,7 +160,7 @@ void group_advantages_cases(const Compare& compare) {
 template <class Compare>
 void masked_stats_cases(const Compare& compare) {
   using kernels::MaskedStats;
-  for (const int64_t n : {0, 1, 31, 32, 33, 255, 1025, 4097, 70001}) {
+  for (const int64_t n : std::vector<int64_t>{0, 1, 31, 32, 33, 255, 1025, 4097, kMany}) {
     const std::vector<float> draw = uniform_floats(n, 80, 0, 1);
     std::vector<float> values = uniform_floats(n, 81, -1, 4);
     std::vector<uint8_t> active;

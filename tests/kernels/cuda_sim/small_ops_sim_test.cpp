@@ -68,7 +68,11 @@ struct Compare {
   template <class Run>
   void operator()(const Run& run) const {
     const auto want = run.template operator()<test::HostOps>();
+#ifdef __SANITIZE_THREAD__  // It sees a race in any order, and takes its time.
+    const auto got = run.template operator()<SimOps>();
+#else
     const auto got = test::in_all_orders([&] { return run.template operator()<SimOps>(); });
+#endif
     EXPECT_TRUE(test::identical(got, want));
   }
 };
