@@ -10,6 +10,7 @@
 #include "temper/kernels/rms_norm.h"
 #include "temper/kernels/rope.h"
 #include "temper/kernels/swiglu.h"
+#include "temper/kernels/tree_attention.h"
 
 namespace temper::kernels::cuda {
 namespace {
@@ -43,6 +44,11 @@ Status rms_norm_backward(const RmsNormBackwardArgs&, Stream) { return kRefusal; 
 Status rope(const RopeArgs&, Stream) { return kRefusal; }
 Status swiglu(const float*, float*, int64_t, int64_t, Stream) { return kRefusal; }
 Status swiglu_backward(const float*, const float*, float*, int64_t, int64_t, Stream) {
+  return kRefusal;
+}
+Status tree_attention(const TreeAttentionArgs&, int64_t, Stream) { return kRefusal; }
+Status tree_attention_backward(const TreeAttentionBackwardArgs&, const TreeAttentionWorkspace&,
+                               Stream) {
   return kRefusal;
 }
 Status add_inplace(float*, const float*, int64_t, Stream) { return kRefusal; }

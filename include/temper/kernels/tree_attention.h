@@ -2,6 +2,9 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
+
+#include "temper/kernels/cuda.h"
 
 namespace temper::kernels {
 
@@ -67,5 +70,57 @@ struct TreeAttentionBackwardArgs {
 /// @note Same bits at any thread count: a key row is owned by one task, which adds the queries'
 /// contributions in ascending row order.
 void tree_attention_backward(const TreeAttentionBackwardArgs& args);
+
+/// Which rows see which keys, turned around for the gradients of keys and values on a GPU: every
+/// key row of some list stands in exactly one block.
+struct TreeAttentionKeyPlan {
+  /// Rows [row_begin, row_end) have equal lists, and some of them see keys of the block.
+  struct Visit {
+    int32_t row_begin;
+    int32_t row_end;
+    int64_t base;  ///< Logical key of the block's first row in that list; may be negative.
+    int32_t lo;    ///< Rows [lo, hi) of the block belong to the list there.
+    int32_t hi;
+  };
+  /// Rows [first_row, first_row + count) of the key array, at most 64.
+  struct Block {
+    int64_t first_row;
+    int32_t count;
+    int32_t visit_begin;  ///< Its visits are visits[visit_begin, visit_end), rows ascending.
+    int32_t visit_end;
+  };
+  std::vector<Block> blocks;
+  std::vector<Visit> visits;
+};
+
+/// Reads spans, queries and window, which lie on the host here, and no array.
+/// @throws Error as `tree_attention` does.
+[[nodiscard]] TreeAttentionKeyPlan plan_tree_attention_keys(const TreeAttentionArgs& args);
+
+namespace cuda {
+
+/// As the CPU's, with its bits in `out` and `lse`, also where no row needs the work of another:
+/// decoding, prefill and training are one kernel. Arrays, spans and queries lie on the device,
+/// which alone reads them, so that a captured graph follows their contents; invalid spans or counts
+/// are not noticed. Rows of q, k and v that start at multiples of 16 bytes are read faster.
+/// @param rows_per_list About how many neighbouring rows have equal span lists: 1 while decoding, a
+/// segment's length in training, 0 for many. Only speed depends on it.
+[[nodiscard]] Status tree_attention(const TreeAttentionArgs& args, int64_t rows_per_list,
+                                    Stream stream);
+
+/// What the backward needs on the device besides its arguments.
+struct TreeAttentionWorkspace {
+  std::span<const TreeAttentionKeyPlan::Block> blocks;  ///< Of `plan_tree_attention_keys`.
+  std::span<const TreeAttentionKeyPlan::Visit> visits;
+  float* delta;  ///< [rows, heads]
+};
+
+/// As the CPU's. No atomics; every sum has the CPU's order, so that its bits do not depend on the
+/// launch, and equal the CPU's but for the sign of zeros that underflow leaves.
+[[nodiscard]] Status tree_attention_backward(const TreeAttentionBackwardArgs& args,
+                                             const TreeAttentionWorkspace& workspace,
+                                             Stream stream);
+
+}  // namespace cuda
 
 }  // namespace temper::kernels

@@ -192,6 +192,30 @@ std::vector<KeyBlock> plan_key_blocks(const TreeAttentionArgs& args) {
   return blocks;
 }
 
+TreeAttentionKeyPlan plan_tree_attention_keys(const TreeAttentionArgs& args) {
+  check_attention(args, "plan_tree_attention_keys");
+  TreeAttentionKeyPlan plan;
+  for (const KeyBlock& block : plan_key_blocks(args)) {
+    const size_t first = plan.visits.size();
+    for (const Visit& visit : block.visits) {
+      const auto blind = [&](int64_t row) {
+        return lanes_of(args, row, visit.base, visit.lanes).empty();
+      };
+      int64_t begin = visit.begin;
+      int64_t end = visit.end;
+      while (begin < end && blind(begin)) ++begin;
+      while (begin < end && blind(end - 1)) --end;
+      if (begin == end) continue;
+      plan.visits.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(end), visit.base,
+                             visit.lanes.lo, visit.lanes.hi});
+    }
+    if (plan.visits.size() == first) continue;
+    plan.blocks.push_back({block.first_row, static_cast<int32_t>(block.count),
+                           static_cast<int32_t>(first), static_cast<int32_t>(plan.visits.size())});
+  }
+  return plan;
+}
+
 float* attention_scratch(int slot, int64_t floats) {
   struct Buffer {
     hwy::AlignedFreeUniquePtr<float[]> data;
