@@ -1,11 +1,10 @@
 #include "temper/nn/causal_lm.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <string>
 
 #include "temper/core/error.h"
+#include "tensor_arena.h"
 
 namespace temper {
 
@@ -101,10 +100,8 @@ void CausalLM::declare() {
   }
 }
 
-void CausalLM::load(const WeightSource& weights) {
-  std::vector<float> rows;
-  for (auto& p : params_) {
-    p->value = float_zeros(p->elements());
+void CausalLM::check_shapes(const WeightSource& weights) const {
+  for (const auto& p : params_) {
     for (const auto& part : p->parts) {
       TEMPER_CHECK(weights.has(part.name), "[load] the model has no tensor ", part.name);
       const std::vector<int64_t> expected =
@@ -112,16 +109,48 @@ void CausalLM::load(const WeightSource& weights) {
       const auto shape = weights.shape(part.name);
       TEMPER_CHECK(shape == expected, "[load] ", part.name, " should have ", part.rows, " x ", p->k,
                    " elements by the config, and has another shape");
+    }
+  }
+}
+
+void CausalLM::allocate() {
+  const bool trains = trainable_ == Trainable::kYes;
+  const auto rounded = [&](const Parameter& p) {
+    return p.matrix && dtype_ != WeightDType::kFloat32;
+  };
+  // A frozen bf16 matrix has float32 values only while it is loaded.
+  const auto keeps_value = [&](const Parameter& p) { return trains || !rounded(p); };
+  const auto arena = [&](at::ScalarType type, const auto& wanted) {
+    size_t bytes = 0;
+    for (const auto& p : params_) {
+      if (wanted(*p)) bytes += TensorArena::bytes_of(p->elements(), type);
+    }
+    return TensorArena(bytes);
+  };
+  TensorArena values = arena(at::kFloat, keeps_value);
+  TensorArena halves = arena(at::kShort, rounded);
+  TensorArena grads = arena(at::kFloat, [&](const Parameter&) { return trains; });
+  for (auto& p : params_) {
+    if (keeps_value(*p)) p->value = values.zeros(p->elements(), at::kFloat);
+    if (rounded(*p)) p->half = halves.zeros(p->elements(), at::kShort);
+    if (trains) p->grad = grads.zeros(p->elements(), at::kFloat);
+  }
+}
+
+void CausalLM::load(const WeightSource& weights) {
+  check_shapes(weights);  // Before memory is asked for by the sizes that a file claims.
+  allocate();
+  std::vector<float> rows;
+  for (auto& p : params_) {
+    const bool keeps_value = p->value.defined();
+    if (!keeps_value) p->value = float_zeros(p->elements());
+    for (const auto& part : p->parts) {
       rows.resize(static_cast<size_t>(part.rows * p->k));
       weights.read_float(part.name, rows);
       p->set_part(part, rows.data());
     }
-    if (p->matrix && dtype_ != WeightDType::kFloat32) {
-      p->half = at::empty({p->elements()}, at::kShort);
-      p->refresh_half();
-      if (trainable_ == Trainable::kNo) p->value = at::Tensor();
-    }
-    if (trainable_ == Trainable::kYes) p->grad = float_zeros(p->elements());
+    p->refresh_half();
+    if (!keeps_value) p->value = at::Tensor();
   }
 }
 
@@ -130,13 +159,17 @@ std::unique_ptr<CausalLM> CausalLM::frozen_copy(const CausalLM& other) {
   copy->config_ = other.config_;
   copy->dtype_ = other.dtype_;
   copy->declare();
+  const auto read = [](const Parameter& p) { return p.half.defined() ? p.half : p.value; };
+  size_t bytes = 0;
+  for (const auto& p : other.params_) {
+    bytes += TensorArena::bytes_of(p->elements(), read(*p).scalar_type());
+  }
+  TensorArena arena(bytes);
   for (size_t i = 0; i < copy->params_.size(); ++i) {
-    const Parameter& from = *other.params_[i];
-    if (from.half.defined()) {
-      copy->params_[i]->half = from.half.clone();
-    } else {
-      copy->params_[i]->value = from.value.clone();
-    }
+    const at::Tensor from = read(*other.params_[i]);
+    Parameter& to = *copy->params_[i];
+    (other.params_[i]->half.defined() ? to.half : to.value) =
+        arena.zeros(to.elements(), from.scalar_type()).copy_(from);
   }
   return copy;
 }

@@ -120,6 +120,8 @@ class CausalLM {
   Layer declare_layer(int64_t index);
   Parameter* matrix(std::string name, std::vector<ParameterPart> parts, int64_t k);
   Parameter* vector(std::string name, std::vector<ParameterPart> parts);
+  void check_shapes(const WeightSource& weights) const;
+  void allocate();
   void load(const WeightSource& weights);
   void check_batch(const TokenBatch& batch, const KvStore* kv) const;
   [[nodiscard]] AttentionPlan make_plan(const TokenBatch& batch, KvStore* kv) const;

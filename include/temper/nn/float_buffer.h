@@ -3,7 +3,8 @@
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
-#include <new>
+
+#include "temper/core/memory.h"
 
 namespace temper {
 
@@ -15,10 +16,9 @@ class FloatBuffer {
   float* ensure(size_t n) {
     if (n > size_) {
       data_.reset();
-      const size_t bytes = (n * sizeof(float) + 63) / 64 * 64;
-      data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-      size_ = data_ ? n : 0;
-      if (!data_) throw std::bad_alloc();
+      size_ = 0;
+      data_.reset(static_cast<float*>(allocate_aligned(n * sizeof(float))));
+      size_ = n;
     }
     return data_.get();
   }
