@@ -13,6 +13,11 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+/// Kernels stand in headers that several files include: inline, as templates are. The compiler
+/// honours it and says that it does not.
+#pragma nv_diag_suppress 20050
+#undef __global__
+#define __global__ inline __location__(global)
 /// Kernels from nvcc and from a host compiler must not share mangled names.
 #define TEMPER_CUDA_TARGET on_device
 #else
