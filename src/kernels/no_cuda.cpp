@@ -6,9 +6,11 @@
 #include "temper/kernels/group_advantages.h"
 #include "temper/kernels/kl_penalty.h"
 #include "temper/kernels/linear.h"
+#include "temper/kernels/linear_logprob.h"
 #include "temper/kernels/masked_stats.h"
 #include "temper/kernels/rms_norm.h"
 #include "temper/kernels/rope.h"
+#include "temper/kernels/sampling.h"
 #include "temper/kernels/swiglu.h"
 #include "temper/kernels/tree_attention.h"
 
@@ -37,6 +39,12 @@ Status shape_rewards(const ShapeRewardsArgs&, Stream) { return kRefusal; }
 Status linear(const LinearArgs&, Stream) { return kRefusal; }
 Status linear_backward_input(const LinearBackwardInputArgs&, Stream) { return kRefusal; }
 Status linear_backward_weight(const LinearBackwardWeightArgs&, Stream) { return kRefusal; }
+Status linear_logprob(const LinearLogprobArgs&, float*, Stream) { return kRefusal; }
+Status linear_logprob_backward(const LinearLogprobBackwardArgs&, float*, Stream) {
+  return kRefusal;
+}
+Status linear_logprob_train(const LinearLogprobTrainArgs&, float*, Stream) { return kRefusal; }
+Status linear_sample(const LinearSampleArgs&, float*, Stream) { return kRefusal; }
 Status masked_stats(const MaskedStatsArgs&, Stream) { return kRefusal; }
 Status whiten(const WhitenArgs&, Stream) { return kRefusal; }
 Status rms_norm(const RmsNormArgs&, Stream) { return kRefusal; }

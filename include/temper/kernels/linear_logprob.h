@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "temper/kernels/cuda.h"
 #include "temper/kernels/linear.h"
 
 namespace temper::kernels {
@@ -90,5 +91,34 @@ struct LinearLogprobTrainArgs {
 /// The same bits as `linear_logprob` and `linear_logprob_backward`. Extra memory: the tile of
 /// logits, and with kDot its bf16 words (half as much again).
 void linear_logprob_train(const LinearLogprobTrainArgs& args);
+
+namespace cuda {
+
+/// Floats of workspace that `linear_logprob` needs: its tile, and one of the reference.
+[[nodiscard]] inline int64_t linear_logprob_workspace(const LinearLogprobArgs& args) {
+  const int64_t rows = args.rows < kHeadTileRows ? args.rows : kHeadTileRows;
+  const int64_t tiles = args.reference.hidden == nullptr ? 1 : 2;
+  return rows * tiles * panel_count(args.head.n) * kPanel;
+}
+/// The same for its backward and for the one-pass form, with a tile's hidden rows.
+[[nodiscard]] inline int64_t linear_logprob_backward_workspace(const LinearLogprobArgs& args) {
+  const int64_t rows = args.rows < kHeadTileRows ? args.rows : kHeadTileRows;
+  return linear_logprob_workspace(args) + rows * args.head.k;
+}
+
+/// As on the CPU, and from the same logits with the same bits: log-probs, entropy, KL, top-k and
+/// the logits' gradient. The products are those of `cuda::linear`. At most 4,194,304 ids.
+/// @param workspace  [linear_logprob_workspace(args)]
+Status linear_logprob(const LinearLogprobArgs& args, float* workspace, Stream stream);
+/// Coefficients are read on the device, so rows without any still take their part of each product;
+/// their hidden rows reach nothing.
+/// @param workspace  [linear_logprob_backward_workspace(args.forward)], here and below.
+Status linear_logprob_backward(const LinearLogprobBackwardArgs& args, float* workspace,
+                               Stream stream);
+/// `coefficients` is called when the work that writes the outputs of rows [begin, end) has been
+/// launched, and launches on `stream` what fills theirs.
+Status linear_logprob_train(const LinearLogprobTrainArgs& args, float* workspace, Stream stream);
+
+}  // namespace cuda
 
 }  // namespace temper::kernels

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "temper/kernels/cuda.h"
 #include "temper/kernels/linear.h"
 
 namespace temper::kernels {
@@ -10,9 +11,11 @@ namespace temper::kernels {
 /// How a next token is drawn. Applied in transformers' order: repetition penalty, temperature,
 /// top-k, top-p, min-p.
 struct SamplingParams {
-  float temperature = 1.0f;         ///< 0: greedy (largest logit, ties to the lower id).
-  int64_t top_k = 0;                ///< Keep the k largest (ties with the k-th stay); 0: all.
-  float top_p = 1.0f;               ///< Keep the smallest set with at least this mass, in (0, 1].
+  float temperature = 1.0f;  ///< 0: greedy (largest logit, ties to the lower id).
+  int64_t top_k = 0;         ///< Keep the k largest (ties with the k-th stay); 0: all.
+  /// Keep the smallest set with at least this mass, in (0, 1]. Mass is counted in whole units of
+  /// 2^-40 of the largest probability, so that no order of summation decides.
+  float top_p = 1.0f;
   float min_p = 0.0f;               ///< Drop tokens below min_p times the largest probability.
   float repetition_penalty = 1.0f;  ///< Divides positive, multiplies negative logits of seen ids.
 };
@@ -53,5 +56,36 @@ void linear_sample(const LinearSampleArgs& args);
 /// sum to 1. For tests and tools; `linear_sample` draws from exactly this.
 void sampling_distribution(std::span<const float> logits, const SamplingParams& params,
                            std::span<const int32_t> seen, std::span<float> probabilities);
+
+namespace cuda {
+
+/// Rows of logits that exist at a time while sampling. No bit depends on it.
+inline constexpr int64_t kSampleTileRows = 256;
+/// Floats of workspace that `linear_sample` needs.
+[[nodiscard]] constexpr int64_t linear_sample_workspace(int64_t rows, int64_t vocabulary) {
+  return 2 * (rows < kSampleTileRows ? rows : kSampleTileRows) * panel_count(vocabulary) * kPanel;
+}
+
+/// As kernels::LinearSampleArgs, in flat arrays that all lie on the device.
+struct LinearSampleArgs {
+  const float* hidden = nullptr;  ///< [rows, k]
+  int64_t hidden_stride = 0;
+  PackedWeight head;
+  int64_t allowed = 0;  ///< In [1, vocabulary]; the vocabulary has at most 4,194,304 ids.
+  int64_t rows = 0;
+  const SamplingParams* params = nullptr;  ///< [rows]
+  const double* uniforms = nullptr;        ///< [rows] in [0, 1)
+  const int32_t* seen = nullptr;           ///< All rows' seen ids, or null: none.
+  const int64_t* seen_begin = nullptr;     ///< [rows + 1]: row r's are seen[b[r], b[r + 1]).
+  SampledToken* out = nullptr;             ///< [rows]
+  float softcap = 0;
+  int64_t support = 0;
+};
+/// For the same logits the same tokens and numbers, to the bit, as the CPU. Seen ids that are not
+/// allowed are left out. Without a sort: cuts are found by exact counts.
+/// @param workspace  [linear_sample_workspace(rows, vocabulary)]
+Status linear_sample(const LinearSampleArgs& args, float* workspace, Stream stream);
+
+}  // namespace cuda
 
 }  // namespace temper::kernels

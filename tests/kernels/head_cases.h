@@ -1,0 +1,281 @@
+#pragma once
+// Cases of the LM head and of sampling, for the CPU, the emulator and a GPU (see host_ops.h). Each
+// calls `compare(run)` with a template `run.operator()<Device>()` that returns all outputs; the
+// devices must agree in every bit.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <span>
+#include <tuple>
+
+#include "kernels/host_ops.h"
+#include "kernels/kernel_test_util.h"
+#include "temper/kernels/linear_logprob.h"
+#include "temper/kernels/sampling.h"
+
+namespace temper::test {
+
+/// The CPU's side.
+struct HostHead {
+  template <class T>
+  using Buffer = HostBuffer<T>;
+
+  static bool forward(const kernels::LinearLogprobArgs& a) {
+    return kernels::linear_logprob(a), true;
+  }
+  static bool backward(const kernels::LinearLogprobBackwardArgs& a) {
+    return kernels::linear_logprob_backward(a), true;
+  }
+  static bool train(const kernels::LinearLogprobTrainArgs& a) {
+    return kernels::linear_logprob_train(a), true;
+  }
+  static bool sample(const kernels::cuda::LinearSampleArgs& a) {
+    std::vector<kernels::SampleRow> rows;
+    for (int64_t r = 0; r < a.rows; ++r) {
+      const std::span<const int32_t> seen =
+          a.seen == nullptr ? std::span<const int32_t>()
+                            : std::span(a.seen + a.seen_begin[r], a.seen + a.seen_begin[r + 1]);
+      rows.push_back({a.params + r, seen, a.uniforms[r]});
+    }
+    kernels::linear_sample({.hidden = a.hidden,
+                            .hidden_stride = a.hidden_stride,
+                            .head = a.head,
+                            .allowed = a.allowed,
+                            .rows = rows,
+                            .out = {a.out, static_cast<size_t>(a.rows)},
+                            .softcap = a.softcap,
+                            .support = a.support});
+    return true;
+  }
+};
+
+/// An LM head as panels, float32 or bf16.
+class HeadPanels {
+ public:
+  HeadPanels(const std::vector<float>& rows, int64_t vocabulary, int64_t k, bool bf16)
+      : n_(vocabulary), k_(k), bf16_(bf16) {
+    const auto elements = static_cast<size_t>(kernels::panel_elements(vocabulary, k));
+    f32_.assign(elements, 0.0f);
+    kernels::pack_rows(rows.data(), vocabulary, k, 0, f32_.data());
+    if (!bf16) return;
+    words_.resize(elements);
+    kernels::panels_to_bf16(f32_.data(), static_cast<int64_t>(elements), words_.data());
+  }
+  /// The head on a device.
+  template <class D>
+  struct On {
+    typename D::template Buffer<float> f32;
+    typename D::template Buffer<uint16_t> words;
+    const HeadPanels& head;
+    explicit On(const HeadPanels& h) : f32(h.f32_), words(h.words_), head(h) {}
+    kernels::PackedWeight weight() {
+      return {head.bf16_ ? nullptr : f32.data(), head.bf16_ ? words.data() : nullptr, head.n_,
+              head.k_};
+    }
+  };
+
+ private:
+  int64_t n_, k_;
+  bool bf16_;
+  std::vector<float> f32_;
+  std::vector<uint16_t> words_;
+};
+
+/// One call over a head, its gradients included.
+struct HeadCase {
+  int64_t rows, vocabulary, k;
+  float temperature = 1;
+  float softcap = 0;
+  int64_t support = 0;
+  int64_t top_k = 0;
+  int64_t ref_k = 0;  // 0: no reference.
+  bool bf16 = false;
+  bool entropy = true;
+  bool every_row = true;  // False: some rows have no coefficient, and NaN in their hidden row.
+  bool one_pass = false;
+};
+
+inline std::vector<float> coefficients(const HeadCase& c, uint32_t seed) {
+  std::vector<float> v = random_floats(c.rows, seed);
+  for (size_t i = 0; i < v.size() && !c.every_row; ++i) {
+    if (i % 3 != 1) v[i] = 0;
+  }
+  return v;
+}
+
+inline std::vector<int32_t> head_targets(const HeadCase& c) {
+  const int64_t ids = c.support > 0 ? c.support : c.vocabulary;
+  std::vector<int32_t> v;
+  for (int64_t r = 0; r < c.rows; ++r) v.push_back(static_cast<int32_t>((r * 577 + 1) % ids));
+  return v;
+}
+
+/// Forward, then backward (or both at once): all outputs. Hidden rows lie k + 3 apart.
+template <class D>
+auto run_head_case(const HeadCase& c) {
+  using Floats = typename D::template Buffer<float>;
+  const auto rows = static_cast<size_t>(c.rows), top = static_cast<size_t>(c.rows * c.top_k);
+  const int64_t stride = c.k + 3;
+  const std::vector<float> x = random_floats(c.rows * stride, 3, 2);
+  std::vector<float> later = x;  // What the backward finds.
+  for (size_t i = 0; i < x.size() && !c.every_row && !c.one_pass; ++i) {
+    if (i / static_cast<size_t>(stride) % 3 != 1) later[i] = NAN;
+  }
+  const HeadPanels panels(random_floats(c.vocabulary * c.k, 1, 2), c.vocabulary, c.k, c.bf16);
+  const int64_t ref_k = c.ref_k > 0 ? c.ref_k : 1;
+  const HeadPanels ref_panels(random_floats(c.vocabulary * ref_k, 2, 3), c.vocabulary, ref_k,
+                              false);
+  typename HeadPanels::On<D> head(panels), ref_head(ref_panels);
+  Floats hidden(x), later_hidden(later), ref_hidden(random_floats(c.rows * ref_k, 4, 2));
+  typename D::template Buffer<int32_t> targets(head_targets(c)), top_ids(top);
+  Floats logprob(rows), entropy(rows), max(rows), log_sum(rows), top_logprobs(top);
+  Floats kl(rows), ref_logprob(rows), ref_max(rows), ref_log_sum(rows);
+  Floats dlogprob(coefficients(c, 5)), dentropy(coefficients(c, 6)), dkl(coefficients(c, 7));
+  Floats dhidden(rows * static_cast<size_t>(c.k));
+  Floats dweight(random_floats(kernels::panel_elements(c.vocabulary, c.k), 8));
+  kernels::LinearLogprobArgs a{.hidden = hidden.data(),
+                               .hidden_stride = stride,
+                               .head = head.weight(),
+                               .targets = targets.data(),
+                               .rows = c.rows,
+                               .inverse_temperature = 1 / c.temperature,
+                               .logprob = logprob.data(),
+                               .entropy = c.entropy ? entropy.data() : nullptr,
+                               .max = max.data(),
+                               .log_sum = log_sum.data(),
+                               .softcap = c.softcap,
+                               .support = c.support,
+                               .top_k = c.top_k,
+                               .top_ids = top_ids.data(),
+                               .top_logprobs = top_logprobs.data()};
+  if (c.ref_k > 0) {
+    a.reference = {.hidden = ref_hidden.data(),
+                   .hidden_stride = ref_k,
+                   .head = ref_head.weight(),
+                   .softcap = c.softcap / 2,
+                   .kl = kl.data(),
+                   .logprob = ref_logprob.data(),
+                   .max = ref_max.data(),
+                   .log_sum = ref_log_sum.data()};
+  }
+  kernels::LinearLogprobBackwardArgs b{.forward = a,
+                                       .dlogprob = dlogprob.data(),
+                                       .dentropy = c.entropy ? dentropy.data() : nullptr,
+                                       .dhidden = dhidden.data(),
+                                       .dhidden_stride = c.k,
+                                       .dweight = dweight.data(),
+                                       .dkl = c.ref_k > 0 ? dkl.data() : nullptr};
+  if (c.one_pass) {
+    EXPECT_TRUE(D::train({.pass = b, .coefficients = {}}));
+  } else {
+    EXPECT_TRUE(D::forward(a));
+    b.forward.hidden = later_hidden.data();
+    EXPECT_TRUE(D::backward(b));
+  }
+  return std::tuple(logprob.values(), entropy.values(), max.values(), log_sum.values(),
+                    top_ids.values(), top_logprobs.values(), kl.values(), ref_logprob.values(),
+                    ref_max.values(), ref_log_sum.values(), dhidden.values(), dweight.values());
+}
+
+template <class Compare>
+void head_cases(const Compare& compare) {
+  for (const HeadCase& c : {
+           HeadCase{.rows = 1, .vocabulary = 1, .k = 1, .top_k = 3},
+           HeadCase{.rows = 2, .vocabulary = 33, .k = 8, .temperature = 0.6f, .top_k = 5},
+           HeadCase{.rows = 5, .vocabulary = 70, .k = 7, .entropy = false, .one_pass = true},
+           HeadCase{.rows = 3, .vocabulary = 1100, .k = 6, .support = 1025, .top_k = 64},
+           HeadCase{.rows = 4, .vocabulary = 96, .k = 5, .softcap = 3, .top_k = 1, .ref_k = 4},
+           HeadCase{.rows = 18,
+           .vocabulary = 65,
+           .k = 4,
+           .temperature = 1.7f,
+           .support = 61,
+           .ref_k = 9,
+           .every_row = false,
+           .one_pass = true},
+           HeadCase{.rows = 7, .vocabulary = 64, .k = 6, .bf16 = true, .every_row = false},
+       }) {
+    compare([&]<class D>() { return run_head_case<D>(c); });
+  }
+}
+
+/// Bits of what was drawn.
+inline std::vector<float> flat(const std::vector<kernels::SampledToken>& tokens) {
+  std::vector<float> out;
+  for (const auto& t : tokens) {
+    out.insert(out.end(),
+               {static_cast<float>(t.id), t.logprob, t.policy_logprob, t.log_kept_mass, t.entropy});
+  }
+  return out;
+}
+
+/// Rules of all kinds, at both ends of their ranges.
+inline std::vector<kernels::SamplingParams> sampling_rules() {
+  return {{},
+          {.temperature = 0},
+          {.temperature = 0, .repetition_penalty = 1.4f},
+          {.temperature = 0.6f},
+          {.temperature = 1.3f, .top_k = 5},
+          {.top_k = 1},
+          {.top_p = 0.8f},
+          {.top_p = 1e-7f},
+          {.top_p = 0.9999999f},
+          {.temperature = 2, .min_p = 0.1f},
+          {.min_p = 1},
+          {.repetition_penalty = 0.7f},
+          {0.9f, 30, 0.95f, 0.02f, 1.1f},
+          {1e-3f, 30, 0.95f, 0.02f, 1.1f},
+          {50, 1 << 30, 0.5f, 1e-20f, 2}};
+}
+
+/// Every rule for some rows, each with its own uniform, over products of the head.
+template <class Compare>
+void sampling_cases(const Compare& compare) {
+  const std::vector<kernels::SamplingParams> rules = sampling_rules();
+  struct Shape {
+    int64_t vocabulary, allowed, support;
+    float softcap;
+  };
+  for (const Shape& shape : {Shape{1, 1, 0, 0}, Shape{45, 45, 0, 0}, Shape{200, 150, 0, 4},
+                             Shape{1100, 1090, 1050, 0}}) {
+    const int64_t k = 6, rows = std::ssize(rules) + 5;
+    const HeadPanels panels(random_floats(shape.vocabulary * k, 11, 2), shape.vocabulary, k, false);
+    std::vector<kernels::SamplingParams> params;
+    std::vector<double> uniforms;
+    std::vector<int32_t> seen;
+    std::vector<int64_t> seen_begin = {0};
+    for (int64_t r = 0; r < rows; ++r) {
+      params.push_back(rules[static_cast<size_t>(r) % rules.size()]);
+      uniforms.push_back(static_cast<double>(r * 37 % rows) / static_cast<double>(rows));
+      for (int64_t i = 0; i < r % 4; ++i) {
+        seen.push_back(static_cast<int32_t>((r * 31 + i / 2) % shape.allowed));
+      }
+      seen_begin.push_back(std::ssize(seen));
+    }
+    compare([&]<class D>() {
+      typename HeadPanels::On<D> head(panels);
+      typename D::template Buffer<float> hidden(random_floats(rows * k, 12, 2));
+      typename D::template Buffer<kernels::SamplingParams> p(params);
+      typename D::template Buffer<double> u(uniforms);
+      typename D::template Buffer<int32_t> ids(seen);
+      typename D::template Buffer<int64_t> begin(seen_begin);
+      typename D::template Buffer<kernels::SampledToken> out(static_cast<size_t>(rows));
+      EXPECT_TRUE(D::sample({.hidden = hidden.data(),
+                             .hidden_stride = k,
+                             .head = head.weight(),
+                             .allowed = shape.allowed,
+                             .rows = rows,
+                             .params = p.data(),
+                             .uniforms = u.data(),
+                             .seen = ids.data(),
+                             .seen_begin = begin.data(),
+                             .out = out.data(),
+                             .softcap = shape.softcap,
+                             .support = shape.support}));
+      return flat(out.values());
+    });
+  }
+}
+
+}  // namespace temper::test
