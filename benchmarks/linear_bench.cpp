@@ -5,10 +5,14 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
 #include <vector>
 
 #include "roof.h"
 #include "rounds.h"
+#include "temper/core/memory.h"
 #include "temper/kernels/linear.h"
 
 namespace {
@@ -23,8 +27,9 @@ constexpr int64_t kColdBytes = int64_t{256} << 20;
 struct Buffers {
   int64_t rows, n, k;
   std::vector<float> x, y, panels;
-  std::vector<std::vector<float>> floats;
-  std::vector<std::vector<uint16_t>> halves;
+  std::unique_ptr<char, decltype(&std::free)> weights{nullptr, std::free};  // As a model keeps them.
+  size_t bytes = 0;
+  size_t copies = 1;
   size_t turn = 0;
 
   Buffers(Kind kind, int64_t rows_, int64_t n_, int64_t k_)
@@ -34,20 +39,18 @@ struct Buffers {
         x(static_cast<size_t>(rows * k), 0.5f),
         y(static_cast<size_t>(rows * n), 0.25f),
         panels(static_cast<size_t>(temper::kernels::panel_elements(n, k)), 0.125f) {
-    const int64_t bytes = std::ssize(panels) * (kind == Kind::kFloat ? 4 : 2);
-    const size_t copies = static_cast<size_t>(std::max<int64_t>(1, kColdBytes / bytes));
-    if (kind == Kind::kFloat) {
-      floats.assign(copies, panels);
-    } else {
-      std::vector<uint16_t> half(panels.size());
-      temper::kernels::panels_to_bf16(panels.data(), std::ssize(panels), half.data());
-      halves.assign(copies, half);
-    }
+    bytes = panels.size() * (kind == Kind::kFloat ? sizeof(float) : sizeof(uint16_t));
+    copies = std::max<size_t>(1, kColdBytes / bytes);
+    weights.reset(static_cast<char*>(temper::allocate_aligned(copies * bytes)));
+    std::vector<uint16_t> half(panels.size());
+    temper::kernels::panels_to_bf16(panels.data(), std::ssize(panels), half.data());
+    const void* from = kind == Kind::kFloat ? static_cast<const void*>(panels.data()) : half.data();
+    for (size_t i = 0; i < copies; ++i) std::memcpy(weights.get() + i * bytes, from, bytes);
   }
   PackedWeight weight(Kind kind) {
-    ++turn;
-    if (kind == Kind::kFloat) return {floats[turn % floats.size()].data(), nullptr, n, k};
-    return {nullptr, halves[turn % halves.size()].data(), n, k,
+    const void* p = weights.get() + turn++ % copies * bytes;
+    if (kind == Kind::kFloat) return {static_cast<const float*>(p), nullptr, n, k};
+    return {nullptr, static_cast<const uint16_t*>(p), n, k,
             kind == Kind::kDot ? Product::kDot : Product::kFma};
   }
 };
