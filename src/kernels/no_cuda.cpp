@@ -1,5 +1,6 @@
 // Every function of namespace cuda for a build without CUDA.
 #include "temper/kernels/adamw.h"
+#include "temper/kernels/cublaslt.h"
 #include "temper/kernels/cuda.h"
 #include "temper/kernels/embedding.h"
 #include "temper/kernels/gae.h"
@@ -45,6 +46,13 @@ Status linear_logprob_backward(const LinearLogprobBackwardArgs&, float*, Stream)
 }
 Status linear_logprob_train(const LinearLogprobTrainArgs&, float*, Stream) { return kRefusal; }
 Status linear_sample(const LinearSampleArgs&, float*, Stream) { return kRefusal; }
+struct LtLinear::Impl {};
+LtLinear::LtLinear() = default;
+LtLinear::~LtLinear() = default;
+Status LtLinear::pin(const LtWeight&, int64_t, Stream) { return kRefusal; }
+bool LtLinear::pinned(int64_t, int64_t) const { return false; }
+const char* LtLinear::reason(int64_t, int64_t) const { return kReason; }
+Status LtLinear::linear(const LinearArgs&, const uint16_t*, Stream) { return kRefusal; }
 Status masked_stats(const MaskedStatsArgs&, Stream) { return kRefusal; }
 Status whiten(const WhitenArgs&, Stream) { return kRefusal; }
 Status rms_norm(const RmsNormArgs&, Stream) { return kRefusal; }
