@@ -116,12 +116,25 @@ HWY_INLINE F16 sigmoid16(const F16& a) {
 
 /// Sum of the lanes by halving: i + (i + 8), then 4, 2, 1.
 HWY_INLINE float sum16(const F16& a) {
+#if HWY_MAX_BYTES >= 32 && HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 8> d8;
+  const hn::FixedTag<float, 4> d4;
+#if HWY_MAX_BYTES >= 64
+  const auto eight = hn::Add(hn::LowerHalf(d8, a.part[0]), hn::UpperHalf(d8, a.part[0]));
+#else
+  const auto eight = hn::Add(a.part[0], a.part[1]);
+#endif
+  const auto four = hn::Add(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight));
+  const auto two = hn::Add(four, hn::Shuffle1032(four));
+  return hn::GetLane(hn::Add(two, hn::Shuffle2301(two)));
+#else
   alignas(64) float lane[16];
   store16(a, lane);
   for (int half = 8; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
   }
   return lane[0];
+#endif
 }
 
 HWY_INLINE float max_of16(const F16& a) {

@@ -24,39 +24,55 @@ struct Softmax {
   int64_t width;
 };
 
-/// Replaces the scores of one pair by exp(scale score - max) and takes them into the running sum.
-HWY_INLINE void update_softmax(const Softmax& s, int64_t pair, float* scores, LaneRange range,
-                               float scale) {
-  const int first = range.lo / 16 * 16;
+/// Multiplies the scores of one pair by `scale`, with -infinity where it sees nothing, and returns
+/// the largest.
+HWY_INLINE float scale_scores(float* scores, LaneRange range, float scale) {
   const float minus_inf = -std::numeric_limits<float>::infinity();
   const F16 factor = set16(scale);
   F16 highest = set16(minus_inf);
-  for (int lane = first; lane < range.hi; lane += 16) {
+  for (int lane = range.lo / 16 * 16; lane < range.hi; lane += 16) {
     const F16 x = mask_lanes(mul16(load16(scores + lane), factor), lane, range, minus_inf);
     store16(x, scores + lane);
     highest = max16(highest, x);
   }
-  const float before = s.max[pair];
-  const float block_max = max_of16(highest);
-  float* sum = s.sum + pair * 16;
-  F16 total = load16(sum);
-  float max = before;
-  if (!(block_max <= before)) {
-    // With the maximum unchanged the factor would be exactly 1.
-    max = block_max;
-    const F16 shrink = set16(exp1(before - max));
-    total = mul16(total, shrink);
-    float* out = s.out + pair * s.width;
-    for (int64_t i = 0; i < s.width; i += 16) store16(mul16(load16(out + i), shrink), out + i);
-    s.max[pair] = max;
+  return max_of16(highest);
+}
+
+/// Takes the scores of pairs [pair, pair + n) into their running sums and replaces them by
+/// exp(scale score - max). The steps go over all pairs in turn: none waits for its own maximum.
+HWY_INLINE void update_softmax(const Softmax& s, int64_t pair, int n, float* scores,
+                               const LaneRange* range, float scale) {
+  const float minus_inf = -std::numeric_limits<float>::infinity();
+  alignas(64) float before[16] = {};
+  alignas(64) float max[16] = {};
+  alignas(64) float shrink[16];
+  for (int r = 0; r < n; ++r) {
+    before[r] = s.max[pair + r];
+    const float block =
+        range[r].empty() ? minus_inf : scale_scores(scores + r * kKeyBlock, range[r], scale);
+    max[r] = block <= before[r] ? before[r] : block;
   }
-  const F16 top = set16(max);
-  for (int lane = first; lane < range.hi; lane += 16) {
-    const F16 p = exp16(sub16(load16(scores + lane), top));
-    store16(p, scores + lane);
-    total = add16(total, p);
+  store16(exp16(sub16(load16(before), load16(max))), shrink);
+  for (int r = 0; r < n; ++r) {
+    if (range[r].empty()) continue;
+    float* sum = s.sum + (pair + r) * 16;
+    F16 total = load16(sum);
+    if (max[r] != before[r]) {  // With the maximum unchanged the factor would be exactly 1.
+      const F16 factor = set16(shrink[r]);
+      total = mul16(total, factor);
+      float* out = s.out + (pair + r) * s.width;
+      for (int64_t i = 0; i < s.width; i += 16) store16(mul16(load16(out + i), factor), out + i);
+      s.max[pair + r] = max[r];
+    }
+    const F16 top = set16(max[r]);
+    float* row = scores + r * kKeyBlock;
+    for (int lane = range[r].lo / 16 * 16; lane < range[r].hi; lane += 16) {
+      const F16 p = exp16(sub16(load16(row + lane), top));
+      store16(p, row + lane);
+      total = add16(total, p);
+    }
+    store16(total, sum);
   }
-  store16(total, sum);
 }
 
 struct PackedBlock {
@@ -91,11 +107,7 @@ void attend_block(const TreeAttentionArgs& a, const Softmax& s, const PackedBloc
     }
     if (keys == 0) continue;
     score_tile(n, q, block.packed, a.head_dim, keys, scores);
-    for (int r = 0; r < n; ++r) {
-      if (!range[r].empty()) {
-        update_softmax(s, pair + r, scores + r * kKeyBlock, range[r], a.scale);
-      }
-    }
+    update_softmax(s, pair, n, scores, range, a.scale);
     product_ranges(
         n, {s.out + pair * s.width, s.width, scores, kKeyBlock, 1, block.rows->values, s.width},
         range);
