@@ -4,6 +4,8 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <cstring>
+#include <vector>
 
 #include "temper/core/error.h"
 #include "temper/kernels/linear_logprob.h"
@@ -23,8 +25,22 @@ void check_request(const CausalLM& model, const TokenBatch& batch, const ScoreRe
   }
 }
 
-/// Gathers the rows and runs the head over them. The tape keeps what the backward needs.
-TokenScores run_head(CausalLM& model, const at::Tensor& hidden, ScoringTape& tape) {
+/// The head over the rows of a tape.
+kernels::LinearLogprobArgs taped_args(CausalLM& model, const ScoringTape& tape) {
+  return {.hidden = tape.hidden_rows.data(),
+          .hidden_stride = model.config().hidden_size,
+          .head = model.head().packed(),
+          .targets = tape.request.targets.data(),
+          .rows = static_cast<int64_t>(tape.request.rows.size()),
+          .inverse_temperature = tape.inverse_temperature,
+          .logprob = tape.scores.logprobs.data_ptr<float>(),
+          .entropy = tape.scores.entropy.data_ptr<float>(),
+          .max = tape.max.data(),
+          .log_sum = tape.log_sum.data()};
+}
+
+/// Gathers the rows that the head reads. The tape keeps what the backward needs.
+kernels::LinearLogprobArgs head_args(CausalLM& model, const at::Tensor& hidden, ScoringTape& tape) {
   const int64_t m = static_cast<int64_t>(tape.request.rows.size());
   const int64_t k = model.config().hidden_size;
   float* rows = tape.hidden_rows.ensure(static_cast<size_t>(m * k));
@@ -33,17 +49,44 @@ TokenScores run_head(CausalLM& model, const at::Tensor& hidden, ScoringTape& tap
     std::copy_n(from + tape.request.rows[static_cast<size_t>(i)] * k, k, rows + i * k);
   }
   tape.scores = {at::empty({m}, at::kFloat), at::empty({m}, at::kFloat)};
-  kernels::linear_logprob({.hidden = rows,
-                           .hidden_stride = k,
-                           .head = model.head().packed(),
-                           .targets = tape.request.targets.data(),
-                           .rows = m,
-                           .inverse_temperature = tape.inverse_temperature,
-                           .logprob = tape.scores.logprobs.data_ptr<float>(),
-                           .entropy = tape.scores.entropy.data_ptr<float>(),
-                           .max = tape.max.ensure(static_cast<size_t>(m)),
-                           .log_sum = tape.log_sum.ensure(static_cast<size_t>(m))});
+  tape.applied = {};
+  tape.as_expected = false;
+  tape.max.ensure(static_cast<size_t>(m));
+  tape.log_sum.ensure(static_cast<size_t>(m));
+  return taped_args(model, tape);
+}
+
+TokenScores run_head(CausalLM& model, const at::Tensor& hidden, ScoringTape& tape) {
+  kernels::linear_logprob(head_args(model, hidden, tape));
   return tape.scores;
+}
+
+bool same_bits(const at::Tensor& a, const at::Tensor& b, int64_t begin, int64_t end) {
+  return std::memcmp(a.data_ptr<float>() + begin, b.data_ptr<float>() + begin,
+                     static_cast<size_t>(end - begin) * sizeof(float)) == 0;
+}
+
+at::Tensor as_floats(const at::Tensor& t, int64_t m) {
+  if (!t.defined()) return at::zeros({m}, at::kFloat);
+  TEMPER_CHECK(t.numel() == m, "[score_backward] expected ", m,
+               " gradients, one a scored token, got ", t.numel());
+  return t.to(at::kFloat).contiguous();
+}
+
+bool any_gradient(const ScoreGradients& g) {
+  const auto any = [](const at::Tensor& t) { return t.count_nonzero().item<int64_t>() > 0; };
+  return any(g.logprobs) || any(g.entropy);
+}
+
+/// The head's backward for the rows of the tape, into `drows` [M, k].
+kernels::LinearLogprobBackwardArgs backward_args(CausalLM& model, const ScoringTape& tape,
+                                                 const ScoreGradients& g, float* drows) {
+  return {.forward = taped_args(model, tape),
+          .dlogprob = g.logprobs.data_ptr<float>(),
+          .dentropy = g.entropy.defined() ? g.entropy.data_ptr<float>() : nullptr,
+          .dhidden = drows,
+          .dhidden_stride = model.config().hidden_size,
+          .dweight = model.head().grad_data()};
 }
 
 float inverse_of(double temperature) {
@@ -70,31 +113,49 @@ TokenScores score_train(CausalLM& model, const TokenBatch& batch, const ScoreReq
   return run_head(model, model.forward_train(batch, tape.forward), tape);
 }
 
+TokenScores score_train(CausalLM& model, const TokenBatch& batch, const ScoreRequest& request,
+                        double temperature, const ExpectedScores& expected, ScoringTape& tape) {
+  check_request(model, batch, request);
+  tape.request = request;
+  tape.inverse_temperature = inverse_of(temperature);
+  const int64_t m = std::ssize(request.rows), k = model.config().hidden_size;
+  TEMPER_CHECK(expected.scores.logprobs.numel() == m && expected.scores.entropy.numel() == m,
+               "[score_train] expected scores must be ", m, ", one a scored token");
+  const ScoreGradients given{as_floats(expected.gradients.logprobs, m),
+                             as_floats(expected.gradients.entropy, m)};
+  (void)head_args(model, model.forward_train(batch, tape.forward), tape);
+  tape.applied = {at::zeros({m}, at::kFloat), at::zeros({m}, at::kFloat)};
+  tape.as_expected = true;
+  const auto take = [&](int64_t begin, int64_t end) {
+    tape.as_expected = tape.as_expected &&
+                       same_bits(tape.scores.logprobs, expected.scores.logprobs, begin, end) &&
+                       same_bits(tape.scores.entropy, expected.scores.entropy, begin, end);
+    if (!tape.as_expected) return;  // These and all later rows stay zero.
+    tape.applied.logprobs.slice(0, begin, end).copy_(given.logprobs.slice(0, begin, end));
+    tape.applied.entropy.slice(0, begin, end).copy_(given.entropy.slice(0, begin, end));
+  };
+  float* drows = tape.dhidden_rows.ensure(static_cast<size_t>(m * k));
+  kernels::linear_logprob_train({backward_args(model, tape, tape.applied, drows), take});
+  return tape.scores;
+}
+
 void score_backward(CausalLM& model, ScoringTape& tape, const at::Tensor& dlogprobs,
                     const at::Tensor& dentropy) {
-  const int64_t m = static_cast<int64_t>(tape.request.rows.size());
-  const int64_t k = model.config().hidden_size;
-  const at::Tensor dlogprob = dlogprobs.to(at::kFloat).contiguous();
-  const at::Tensor dh = dentropy.defined() ? dentropy.to(at::kFloat).contiguous() : at::Tensor();
-  TEMPER_CHECK(dlogprob.numel() == m && (!dh.defined() || dh.numel() == m),
-               "[score_backward] expected ", m, " gradients, one a scored token");
-  float* drows = tape.dhidden_rows.ensure(static_cast<size_t>(m * k));
-  const Parameter& head = model.head();
-  kernels::linear_logprob_backward({.forward = {.hidden = tape.hidden_rows.data(),
-                                                .hidden_stride = k,
-                                                .head = head.packed(),
-                                                .targets = tape.request.targets.data(),
-                                                .rows = m,
-                                                .inverse_temperature = tape.inverse_temperature,
-                                                .logprob = tape.scores.logprobs.data_ptr<float>(),
-                                                .entropy = tape.scores.entropy.data_ptr<float>(),
-                                                .max = tape.max.data(),
-                                                .log_sum = tape.log_sum.data()},
-                                    .dlogprob = dlogprob.data_ptr<float>(),
-                                    .dentropy = dh.defined() ? dh.data_ptr<float>() : nullptr,
-                                    .dhidden = drows,
-                                    .dhidden_stride = k,
-                                    .dweight = head.grad_data()});
+  const int64_t m = std::ssize(tape.request.rows), k = model.config().hidden_size;
+  const size_t size = static_cast<size_t>(m * k);
+  ScoreGradients g{as_floats(dlogprobs, m), as_floats(dentropy, m)};
+  float* drows = tape.dhidden_rows.ensure(size);
+  if (!tape.applied.logprobs.defined()) {
+    kernels::linear_logprob_backward(backward_args(model, tape, g, drows));
+  } else {
+    // Gradients are linear in these: the rest is added to what was applied, if there is any.
+    g = {g.logprobs - tape.applied.logprobs, g.entropy - tape.applied.entropy};
+    if (any_gradient(g)) {
+      std::vector<float> rest(size);
+      kernels::linear_logprob_backward(backward_args(model, tape, g, rest.data()));
+      for (size_t i = 0; i < size; ++i) drows[i] += rest[i];
+    }
+  }
   at::Tensor dhidden = at::zeros({tape.forward.batch.rows(), k}, at::kFloat);
   float* to = dhidden.data_ptr<float>();
   for (int64_t i = 0; i < m; ++i) {
