@@ -200,6 +200,17 @@ void head_cases(const Compare& compare) {
   }
 }
 
+/// Several tiles of rows, and a vocabulary of many chunks.
+template <class Compare>
+void large_head_cases(const Compare& compare) {
+  for (const HeadCase& c : {
+           HeadCase{.rows = 300, .vocabulary = 40, .k = 4, .top_k = 2, .every_row = false},
+           HeadCase{.rows = 1, .vocabulary = kMany, .k = 2, .top_k = 20, .one_pass = true},
+       }) {
+    compare([&]<class D>() { return run_head_case<D>(c); });
+  }
+}
+
 /// Bits of what was drawn.
 inline std::vector<float> flat(const std::vector<kernels::SampledToken>& tokens) {
   std::vector<float> out;

@@ -141,7 +141,7 @@ __device__ __forceinline__ void truncate(const SamplingParams& p, float scale, f
   if (p.top_p < 1.0f) {
     const float max = top * scale + 0.0f;
     const uint32_t least = key_of(cut);
-    const Place higher = find_cut<true>(
+    cut = find_cut<true>(
         padded, place,
         [&](uint32_t key) {
           return key < least ? Mass{0} : mass_of(vexp(centred(logit_of(key), scale, max)));
@@ -152,7 +152,6 @@ __device__ __forceinline__ void truncate(const SamplingParams& p, float scale, f
           return true;
         },
         s.cut);
-    cut = higher > cut ? higher : cut;
   }
   const float least = p.min_p > 0.0f ? min_p_bound(p.min_p) : -INFINITY;
   for (int64_t i = threadIdx.x; i < padded; i += blockDim.x) {
