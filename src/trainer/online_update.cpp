@@ -1,6 +1,6 @@
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -25,9 +25,31 @@ struct OnlineTrainer::StepSums {
   int64_t optimizer_steps = 0;
   int64_t compared = 0;
   int64_t mismatched = 0;
+  bool as_recorded = true;  // Until a first update's scores are not those of sampling.
   double reference_seconds = 0;
   int64_t trained_tokens = 0;
 };
+
+/// The objective of a micro-batch at some scores.
+struct OnlineTrainer::Evaluation {
+  double loss = 0;
+  MetricSums metrics;
+  ScoreGradients gradients;
+};
+
+namespace {
+
+int64_t different_bits(const at::Tensor& a, const at::Tensor& b) {
+  const float* x = a.data_ptr<float>();
+  const float* y = b.data_ptr<float>();
+  int64_t count = 0;
+  for (int64_t i = 0; i < a.numel(); ++i) {
+    count += std::bit_cast<uint32_t>(x[i]) != std::bit_cast<uint32_t>(y[i]);
+  }
+  return count;
+}
+
+}  // namespace
 
 bool OnlineTrainer::trained_on(const Rollout& r, size_t sample) const {
   if (parts_.config.mask_truncated && r.samples[sample].finish == Finish::kLength) return false;
@@ -100,12 +122,9 @@ StepTotals OnlineTrainer::totals(const Rollout& r, size_t begin, size_t end) con
 }
 
 RolloutBatch OnlineTrainer::make_batch(const Rollout& r, const MicroBatch& batch,
-                                       const std::vector<int32_t>& sequence,
-                                       const TokenScores& scores) const {
-  const int64_t n = scores.logprobs.numel();
+                                       const std::vector<int32_t>& sequence) const {
+  const int64_t n = std::ssize(sequence);
   RolloutBatch b;
-  b.logprobs = scores.logprobs.clone().requires_grad_(true);
-  b.entropy = scores.entropy.clone().requires_grad_(true);
   b.old_logprobs = at::empty({n}, at::kFloat);
   b.mask = at::empty({n}, at::kFloat).fill_(1.0);
   b.sequence = at::empty({n}, at::kLong);
@@ -123,6 +142,39 @@ RolloutBatch OnlineTrainer::make_batch(const Rollout& r, const MicroBatch& batch
   b.sequences = std::ssize(advantages);
   b.advantages = at::from_blob(advantages.data(), {b.sequences}, at::kFloat).clone();
   return b;
+}
+
+/// The scores that sampling recorded: by the exactness contract those of the first update.
+TokenScores OnlineTrainer::recorded_scores(const Rollout& r, const MicroBatch& batch,
+                                           const at::Tensor& logprobs) const {
+  TokenScores recorded{logprobs, at::empty_like(logprobs)};
+  float* to = recorded.entropy.data_ptr<float>();
+  for (const Part& part : batch) {
+    for (const size_t s : part.samples) {
+      const Sample& sample = r.samples[s];
+      TEMPER_CHECK(sample.entropy.size() == sample.ids.size(), "[update] completion ", s, " has ",
+                   sample.entropy.size(), " entropies for ", sample.ids.size(), " tokens");
+      to = std::copy(sample.entropy.begin(), sample.entropy.end(), to);
+    }
+  }
+  return recorded;
+}
+
+/// The objective at some scores, and its gradients by them.
+OnlineTrainer::Evaluation OnlineTrainer::evaluate(const Rollout& r, const MicroBatch& batch,
+                                                  RolloutBatch b, const TokenScores& scores) const {
+  b.logprobs = scores.logprobs.clone().requires_grad_(true);
+  b.entropy = scores.entropy.clone().requires_grad_(true);
+  LossOutput out = parts_.algorithm.objective(b);
+  const double loss = out.loss.item<double>();
+  TEMPER_CHECK(std::isfinite(loss), "[update] the loss of step ", r.step + 1, " is ", loss,
+               " in the micro-batch that begins with prompt ", batch.front().prompt,
+               " of the rollout; its optimizer step was not made");
+  TEMPER_CHECK(out.loss.requires_grad(),
+               "[update] the objective's loss has no gradient: it must be "
+               "computed from the batch's logprobs");
+  torch::autograd::backward({out.loss}, {});
+  return {loss, std::move(out.metrics), {b.logprobs.grad(), b.entropy.grad()}};
 }
 
 /// Names the layer and the completion where a forward left the finite numbers.
@@ -163,41 +215,37 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   }
   CompletionBatch packed = pack_completions(groups);
   const ScoreRequest request{std::move(packed.rows), std::move(packed.targets)};
-  const TokenScores scores =
-      score_train(policy_.lm(), packed.tokens, request, parts_.rollout.temperature, tape_);
-  check_finite(r, batch, scores);
-  RolloutBatch b = make_batch(r, batch, packed.sequence, scores);
+  const double temperature = parts_.rollout.temperature;
+  RolloutBatch b = make_batch(r, batch, packed.sequence);
   b.totals = totals;
-  sums.trained_tokens += packed.tokens.rows();
-  if (first && parts_.config.check_exact) {
-    const float* now = scores.logprobs.data_ptr<float>();
-    const float* sampled = b.old_logprobs.data_ptr<float>();
-    for (int64_t i = 0; i < scores.logprobs.numel(); ++i) {
-      sums.mismatched += std::bit_cast<uint32_t>(now[i]) != std::bit_cast<uint32_t>(sampled[i]);
-    }
-    sums.compared += scores.logprobs.numel();
-  }
   if (reference_) {
     const Stopwatch watch;
-    b.ref_logprobs =
-        temper::score(reference_->lm(), packed.tokens, request, parts_.rollout.temperature)
-            .logprobs;
+    b.ref_logprobs = temper::score(reference_->lm(), packed.tokens, request, temperature).logprobs;
     sums.reference_seconds += watch.seconds();
   }
-  LossOutput out = parts_.algorithm.objective(b);
-  const double loss = out.loss.item<double>();
-  TEMPER_CHECK(std::isfinite(loss), "[update] the loss of step ", r.step + 1, " is ", loss,
-               " in the micro-batch that begins with prompt ", batch.front().prompt,
-               " of the rollout; its optimizer step was not made");
-  sums.loss += loss;
-  TEMPER_CHECK(out.loss.requires_grad(),
-               "[update] the objective's loss has no gradient: it must be "
-               "computed from the batch's logprobs");
-  torch::autograd::backward({out.loss}, {});
-  const at::Tensor dlogprobs = b.logprobs.grad();
-  score_backward(policy_.lm(), tape_, dlogprobs.defined() ? dlogprobs : at::zeros_like(b.logprobs),
-                 b.entropy.grad());
-  sums.metrics.merge(out.metrics);
+  // On the first update the new scores are the recorded ones, so the loss is evaluated at those and
+  // its gradients go through the head with the forward; the forward then confirms the scores.
+  Evaluation e;
+  TokenScores scores;
+  if (first && sums.as_recorded) {
+    const TokenScores recorded = recorded_scores(r, batch, b.old_logprobs);
+    e = evaluate(r, batch, b, recorded);
+    scores = score_train(policy_.lm(), packed.tokens, request, temperature, {recorded, e.gradients},
+                         tape_);
+    sums.as_recorded = tape_.as_expected;
+  } else {
+    scores = score_train(policy_.lm(), packed.tokens, request, temperature, tape_);
+  }
+  check_finite(r, batch, scores);
+  sums.trained_tokens += packed.tokens.rows();
+  if (first && parts_.config.check_exact) {
+    sums.mismatched += different_bits(scores.logprobs, b.old_logprobs);
+    sums.compared += scores.logprobs.numel();
+  }
+  if (!tape_.as_expected) e = evaluate(r, batch, b, scores);
+  sums.loss += e.loss;
+  score_backward(policy_.lm(), tape_, e.gradients.logprobs, e.gradients.entropy);
+  sums.metrics.merge(e.metrics);
 }
 
 void OnlineTrainer::optimizer_step(const Rollout& r, size_t begin, size_t end, bool first,

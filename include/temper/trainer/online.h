@@ -142,6 +142,7 @@ class OnlineTrainer {
   };
   using MicroBatch = std::vector<Part>;
   struct StepSums;
+  struct Evaluation;
   [[nodiscard]] std::vector<MicroBatch> micro_batches(const Rollout& r, size_t begin, size_t end) const;
   [[nodiscard]] bool trained_on(const Rollout& r, size_t sample) const;
   [[nodiscard]] StepTotals totals(const Rollout& r, size_t begin, size_t end) const;
@@ -150,8 +151,11 @@ class OnlineTrainer {
                        StepSums& sums);
   void check_finite(const Rollout& r, const MicroBatch& batch, const TokenScores& scores) const;
   [[nodiscard]] RolloutBatch make_batch(const Rollout& r, const MicroBatch& batch,
-                                        const std::vector<int32_t>& sequence,
-                                        const TokenScores& scores) const;
+                                        const std::vector<int32_t>& sequence) const;
+  [[nodiscard]] TokenScores recorded_scores(const Rollout& r, const MicroBatch& batch,
+                                            const at::Tensor& logprobs) const;
+  [[nodiscard]] Evaluation evaluate(const Rollout& r, const MicroBatch& batch, RolloutBatch b,
+                                    const TokenScores& scores) const;
   void rollout_metrics(Rollout& r) const;
 
   PolicyModel& policy_;
