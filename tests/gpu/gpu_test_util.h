@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -20,6 +21,9 @@ void copy_to_device(void* to, const void* from, size_t bytes);
 void copy_to_host(void* to, const void* from, size_t bytes);
 /// Waits, and returns the first error of the kernels launched so far, or "".
 std::string device_error();
+
+/// True under compute-sanitizer, which makes kernels a hundred times slower: the smallest sizes do.
+inline bool smallest_sizes() { return std::getenv("TEMPER_GPU_SMALLEST") != nullptr; }
 
 /// Tests of this suite need a device, skip without one, and say so.
 class GpuTest : public ::testing::Test {

@@ -28,6 +28,7 @@ TEST_F(TwinsGpu, EveryWordOfTheVocabularyIsWhatTheEmulatorSays) {
 
 TEST_F(TwinsGpu, SoftmaxHasTheEmulatorsBits) {
   for (const int64_t n : {1, 33, 1025, 70000}) {
+    if (n > 100 && smallest_sizes()) continue;
     const int64_t rows = 3;
     const std::vector<float> x = random_floats(rows * n, static_cast<uint32_t>(n), 5.0f);
     DeviceBuffer<float> in(x), out(x.size()), sums(static_cast<size_t>(rows));
