@@ -2,6 +2,7 @@
 #include "temper/kernels/adamw.h"
 #include "temper/kernels/cublaslt.h"
 #include "temper/kernels/cuda.h"
+#include "temper/kernels/decode.h"
 #include "temper/kernels/embedding.h"
 #include "temper/kernels/gae.h"
 #include "temper/kernels/group_advantages.h"
@@ -53,6 +54,15 @@ Status LtLinear::pin(const LtWeight&, int64_t, Stream) { return kRefusal; }
 bool LtLinear::pinned(int64_t, int64_t) const { return false; }
 const char* LtLinear::reason(int64_t, int64_t) const { return kReason; }
 Status LtLinear::linear(const LinearArgs&, const uint16_t*, Stream) { return kRefusal; }
+Status decode_step(const DecodeStepArgs&, Stream) { return kRefusal; }
+Status decode_advance(const DecodeRows&, Stream) { return kRefusal; }
+struct DecodeGraph::Impl {};
+DecodeGraph::DecodeGraph() = default;
+DecodeGraph::~DecodeGraph() = default;
+Status DecodeGraph::capture(const DecodeStepArgs&) { return kRefusal; }
+Status DecodeGraph::launch(Stream) { return kRefusal; }
+Status DecodeGraph::run(const DecodeStepArgs&, Stream) { return kRefusal; }
+int64_t DecodeGraph::batch() const { return 0; }
 Status masked_stats(const MaskedStatsArgs&, Stream) { return kRefusal; }
 Status whiten(const WhitenArgs&, Stream) { return kRefusal; }
 Status rms_norm(const RmsNormArgs&, Stream) { return kRefusal; }

@@ -18,8 +18,8 @@ template <int kRows>
 struct ChunkRound {
   static constexpr int kSize = kRows * kPanelWords;
   static constexpr int kOwn = (kSize + kProductThreads - 1) / kProductThreads;
-  float* sums;
-  float total[kOwn];
+  float* sums = nullptr;
+  float total[kOwn] = {};
 
   __device__ __forceinline__ float* own_sums() const { return sums + warp_id() * kSize; }
   /// Adds the round that begins at `chunk`; all threads call it.
