@@ -1,5 +1,7 @@
 #pragma once
 
+#include <malloc.h>  // Linux, as /proc below.
+
 #include <algorithm>
 #include <cstdint>
 #include <fstream>
@@ -20,6 +22,7 @@ inline double status_bytes(const std::string& field) {
 /// sampling, and nothing that lives for a moment is missed.
 template <class Op>
 double peak_extra_bytes(const Op& op) {
+  malloc_trim(0);  // What was freed but kept would hide as much of the peak.
   std::ofstream("/proc/self/clear_refs") << "5";  // The peak begins again at what there is now.
   const double before = status_bytes("VmRSS");
   op();
