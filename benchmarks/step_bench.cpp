@@ -68,14 +68,14 @@ double libtorch_rate(const temper::CausalLM& lm, int64_t rows, at::ScalarType ty
 }
 
 /// Operations of one step's matrix products. Trunk: 2 a weight and row forward, 4 backward. Head: 2
-/// to sample, 2 to score, 6 backward (its logits are computed again).
+/// to sample, 2 to score, 4 backward (in one pass on the first update, which is all there is here).
 double step_flops(const temper::Rollout& r, const Weights& w) {
   double rollout_rows = static_cast<double>(r.stats.prompt_tokens + r.stats.completion_tokens);
   double train_rows = static_cast<double>(r.stats.prompt_tokens);
   const double scored = r.metrics.at("sampling/compared_tokens");
   train_rows += scored;
   return 2 * w.trunk * rollout_rows + 2 * w.head * static_cast<double>(r.stats.completion_tokens) +
-         6 * w.trunk * train_rows + 8 * w.head * scored;
+         6 * w.trunk * train_rows + 6 * w.head * scored;
 }
 
 void run(const std::string& model, int steps, temper::WeightDType weight_dtype) {
