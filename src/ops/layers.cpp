@@ -32,6 +32,11 @@ void linear(const LinearArgs& a) {
   if (a.bias != nullptr) result = result + vector(a.bias, w.n);
   at::Tensor y = matrix(a.y, a.rows, w.n, a.y_stride);
   y.copy_(a.add ? y + result : result);
+  if (a.swiglu != nullptr) {
+    const int64_t width = w.n / 2;
+    matrix(a.swiglu, a.rows, width, width)
+        .copy_(at::silu(y.narrow(1, 0, width)) * y.narrow(1, width, width));
+  }
 }
 
 void linear_backward_input(const LinearBackwardInputArgs& a) {

@@ -24,15 +24,26 @@ const kernels::KernelTable& reference_kernels() {
       .linear_logprob_backward = reference::linear_logprob_backward,
       .linear_sample = reference::linear_sample,
       .sampling_distribution = reference::sampling_distribution,
+      .kl_penalty = reference::kl_penalty,
+      .shape_rewards = reference::shape_rewards,
+      .gae = reference::gae,
+      .group_advantages = reference::group_advantages,
+      .masked_stats = reference::masked_stats,
+      .whiten = reference::whiten,
       .adamw = reference::adamw,
       .sum_of_squares = reference::sum_of_squares,
   };
   return table;
 }
 
-void select_kernels(std::string_view name) {
-  TEMPER_CHECK(name == "cpu" || name == "reference", "[select_kernels] expected \"cpu\" or ",
-               "\"reference\", got \"", name, "\"");
+const std::vector<std::string>& kernel_names() {
+  static const std::vector<std::string> names = {"cpu", "reference"};
+  return names;
+}
+
+KernelScope::KernelScope(std::string_view name) : before_(kernels::kernel_table()) {
+  TEMPER_CHECK(name == "cpu" || name == "reference",
+               "[kernels] expected \"cpu\" or \"reference\", got \"", name, "\"");
   kernels::replace_kernels(name == "reference" ? &reference_kernels() : nullptr);
 }
 

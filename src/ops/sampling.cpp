@@ -79,9 +79,8 @@ SampledToken sample_row(const at::Tensor& raw, int64_t allowed, const SampleRow&
 
 void linear_sample(const LinearSampleArgs& a) {
   const int64_t rows = std::ssize(a.rows);
-  const at::Tensor hidden =
-      operand(matrix(a.hidden, rows, a.head.k, a.hidden_stride), a.head.product);
-  const at::Tensor logits = hidden.matmul(weight(a.head).t());
+  const at::Tensor hidden = matrix(a.hidden, rows, a.head.k, a.hidden_stride);
+  const at::Tensor logits = policy_logits(hidden, a.head, a.softcap, a.support);
   for (int64_t r = 0; r < rows; ++r) {
     const auto at = static_cast<size_t>(r);
     a.out[at] = sample_row(logits.select(0, r), a.allowed, a.rows[at]);

@@ -16,6 +16,10 @@ at::Tensor vector(const float* p, int64_t n) {
   return at::from_blob(const_cast<float*>(p), {n}, at::kFloat);
 }
 
+at::Tensor int_matrix(int32_t* p, int64_t rows, int64_t columns) {
+  return at::from_blob(p, {rows, columns}, at::kInt);
+}
+
 at::Tensor index(std::span<const int32_t> ids) {
   const auto n = static_cast<int64_t>(ids.size());
   return at::from_blob(const_cast<int32_t*>(ids.data()), {n}, at::kInt).to(at::kLong);

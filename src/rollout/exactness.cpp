@@ -111,7 +111,7 @@ class Checker {
       add(count, compare(lm_, batch, config.temperature));
       on_tokens(std::ssize(batch.logprobs));
       if (control == nullptr || control->tokens >= wanted) continue;
-      const ops::ReferenceScope reference;
+      const ops::KernelScope reference("reference");
       add(*control, compare(lm_, batch, config.temperature));
     }
     return engine.stats().preemptions;

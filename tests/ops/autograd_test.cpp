@@ -121,6 +121,35 @@ TEST(Autograd, TreeAttention) {
   expect_within(got.dv, floats(want[2] + constant(dv, want[2].sizes())), 4, 4, "dv");
 }
 
+TEST(Autograd, LinearLogprobWithSoftcapAndKl) {
+  HeadCase c(33, 65, 31, Stored::kFloat32);
+  c.inverse_temperature = 1.0f / 0.7f;
+  c.add_options(40, 0, 5.0f);
+  const at::Tensor hidden = leaf(c.hidden, {c.rows, c.head.k});
+  const at::Tensor head = leaf(c.head.rows, {c.head.n, c.head.k});
+  const auto logprobs = [&](const at::Tensor& h, const at::Tensor& w) {
+    const at::Tensor z = (h.matmul(w.t()) / 5.0).tanh() * 5.0;
+    return (z.narrow(1, 0, 40) * double{c.inverse_temperature}).log_softmax(-1);
+  };
+  const at::Tensor lp = logprobs(hidden, head);
+  const at::Tensor lq = logprobs(constant(c.ref_hidden, {c.rows, c.head.k}),
+                                 constant(c.ref_head.rows, {c.head.n, c.head.k}));
+  const at::Tensor targets = at::from_blob(c.targets.data(), {c.rows, 1}, at::kInt).to(at::kLong);
+  const at::Tensor kl = (lp.exp() * (lp - lq)).sum(-1);
+  const at::Tensor loss =
+      (lp.gather(1, targets).squeeze(1) * constant(c.dlogprob, {c.rows})).sum() +
+      (-(lp.exp() * lp).sum(-1) * constant(c.dentropy, {c.rows})).sum() +
+      (kl * constant(c.dkl, {c.rows})).sum();
+  const auto want = gradients(loss, {hidden, head});
+  const auto out = c.forward(reference().linear_logprob);
+  const auto got = c.backward(reference().linear_logprob_backward, out, true);
+  Floats dw(c.head.rows.size());
+  kernels::unpack_rows(got.dweight.data(), 0, c.head.n, c.head.k, dw.data());
+  expect_within(out.kl, floats(kl), c.largest_logit(), 6, "kl");
+  expect_within(got.dhidden, floats(want[0]), c.largest_logit(), 6, "dhidden");
+  expect_within(dw, floats(want[1]), c.largest_logit() * 6, 6, "dw");
+}
+
 TEST(Autograd, LinearLogprob) {
   HeadCase c(131, 65, 33, Stored::kFloat32);
   c.inverse_temperature = 1.0f / 0.7f;

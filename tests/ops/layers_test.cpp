@@ -53,6 +53,24 @@ TEST(Products, ForwardIsThatOfATen) {
   }
 }
 
+TEST(Products, SwigluOfAProductIsThatOfATen) {
+  const Weight w(66, 31, 26, Stored::kFloat32);
+  const Floats x = random_floats(33 * 31, 27, 3.0f);
+  const auto run = [&](auto op) {
+    Floats gate_up(33 * 66), y(33 * 33);
+    op(kernels::LinearArgs{.x = x.data(),
+                           .x_stride = 31,
+                           .weight = w.packed(),
+                           .y = gate_up.data(),
+                           .y_stride = 66,
+                           .rows = 33,
+                           .swiglu = y.data()});
+    return y;
+  };
+  // Gates of a few tens, whose rounding is that of their products' terms.
+  expect_within(run(kernels::linear), run(reference().linear), 300.0, 6);
+}
+
 TEST(Products, InputGradientIsThatOfATen) {
   for (const Shape& s : kShapes) {
     for (const Stored how : kAllStored) {

@@ -59,7 +59,9 @@ TEST(Sampling, DrawsAreThoseOfATen) {
                                      .head = head.packed(),
                                      .allowed = vocabulary - 40,
                                      .rows = draws,
-                                     .out = out});
+                                     .out = out,
+                                     .softcap = 6.0f,
+                                     .support = vocabulary - 20});
         return out;
       };
       const auto got = run(kernels::linear_sample), want = run(reference().linear_sample);

@@ -6,6 +6,10 @@
 #include "temper/core/error.h"
 #include "temper/kernels/adamw.h"
 #include "temper/kernels/embedding.h"
+#include "temper/kernels/gae.h"
+#include "temper/kernels/group_advantages.h"
+#include "temper/kernels/kl_penalty.h"
+#include "temper/kernels/masked_stats.h"
 #include "temper/kernels/rms_norm.h"
 #include "temper/kernels/rope.h"
 #include "temper/kernels/sampling.h"
@@ -46,6 +50,12 @@ KernelTable counting_table() {
   count(t.linear_logprob_backward);
   count(t.linear_sample);
   count(t.sampling_distribution);
+  count(t.kl_penalty);
+  count(t.shape_rewards);
+  count(t.gae);
+  count(t.group_advantages);
+  count(t.masked_stats);
+  count(t.whiten);
   count(t.adamw);
   count(t.sum_of_squares);
   return t;
@@ -61,6 +71,9 @@ std::vector<std::function<void()>> all_ops() {
   static const HeadCase head(1, 3, 2, Stored::kFloat32);
   static const Weight one(1, 1, 81, Stored::kFloat32);
   static const kernels::SamplingParams rule;
+  static constexpr int64_t ends[] = {0, 1};
+  static constexpr double number = 1;
+  static const kernels::MaskedStats stats;
   return {
       [] { kernels::embedding(one.f32.data(), 1, zero, a.data()); },
       [] { kernels::embedding(half.data(), 1, zero, a.data()); },
@@ -107,8 +120,10 @@ std::vector<std::function<void()>> all_ops() {
       },
       [] { (void)head.forward(kernels::linear_logprob); },
       [] {
-        (void)head.backward(kernels::linear_logprob_backward,
-                            {Floats(1), Floats(1), Floats(1), Floats(1)}, false);
+        (void)head.backward(
+            kernels::linear_logprob_backward,
+            {.logprob = Floats(1), .entropy = Floats(1), .max = Floats(1), .log_sum = Floats(1)},
+            false);
       },
       [] {
         const kernels::SampleRow row{&rule, {}, 0.5};
@@ -123,6 +138,24 @@ std::vector<std::function<void()>> all_ops() {
       [] {
         kernels::sampling_distribution(std::span(a).first(1), rule, {}, std::span(b).first(1));
       },
+      [] {
+        kernels::kl_penalty(
+            {.logprobs = a.data(), .ref_logprobs = b.data(), .tokens = 1, .kl = c.data()});
+      },
+      [] {
+        kernels::shape_rewards(
+            {.scores = a.data(), .offsets = ends, .sequences = 1, .rewards = b.data()});
+      },
+      [] {
+        kernels::gae({.rewards = a.data(),
+                      .values = b.data(),
+                      .offsets = ends,
+                      .sequences = 1,
+                      .advantages = c.data()});
+      },
+      [] { kernels::group_advantages({.rewards = &number, .offsets = ends, .groups = 1}); },
+      [] { (void)kernels::masked_stats(a.data(), nullptr, 1); },
+      [] { kernels::whiten({.x = a.data(), .count = 1, .stats = &stats, .y = b.data()}); },
       [] {
         kernels::adamw({.param = a.data(),
                         .grad = b.data(),
@@ -168,27 +201,26 @@ TEST(KernelTable, ReferenceFillsEveryEntry) {
 
 TEST(KernelTable, ScopesNestAndNamesAreChecked) {
   EXPECT_EQ(kernels::kernel_table(), nullptr);
-  ops::select_kernels("reference");
-  EXPECT_EQ(kernels::kernel_table(), &reference());
   {
-    const ops::ReferenceScope scope;
+    const ops::KernelScope outer("reference");
     EXPECT_EQ(kernels::kernel_table(), &reference());
-  }
-  EXPECT_EQ(kernels::kernel_table(), &reference());
-  ops::select_kernels("cpu");
-  {
-    const ops::ReferenceScope scope;
+    {
+      const ops::KernelScope inner("cpu");
+      EXPECT_EQ(kernels::kernel_table(), nullptr);
+    }
+    EXPECT_EQ(kernels::kernel_table(), &reference());
+    try {
+      const ops::KernelScope unknown("gpu");
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("expected \"cpu\" or \"reference\", got \"gpu\""),
+                std::string::npos)
+          << e.what();
+    }
     EXPECT_EQ(kernels::kernel_table(), &reference());
   }
   EXPECT_EQ(kernels::kernel_table(), nullptr);
-  try {
-    ops::select_kernels("gpu");
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("expected \"cpu\" or \"reference\", got \"gpu\""),
-              std::string::npos)
-        << e.what();
-  }
+  for (const auto& name : ops::kernel_names()) const ops::KernelScope known(name);
 }
 
 }  // namespace

@@ -3,10 +3,15 @@
 #include "temper/rollout/exactness.h"
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <numeric>
 #include <set>
 
 #include "rollout_test_util.h"
-#include "temper/ops/reference.h"
+#include "temper/kernels/backend.h"
+#include "temper/kernels/rms_norm.h"
 
 namespace temper {
 namespace {
@@ -46,19 +51,22 @@ TEST(Exactness, EveryConditionOfTinyModelsKeepsTheBits) {
   }
 }
 
-/// SwiGLU whose last bit depends on how many rows come together, as that of library products does.
-void shape_dependent_swiglu(const float* gate_up, float* y, int64_t rows, int64_t width) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < width; ++i) {
-      const float g = gate_up[r * 2 * width + i];
-      const float v = g / (1 + std::exp(-g)) * gate_up[r * 2 * width + width + i];
-      y[r * width + i] = rows % 2 == 0 ? std::nextafter(v, 1e9f) : v;
+/// RMSNorm whose last bit depends on how many rows come together, as that of library products does.
+void shape_dependent_norm(const kernels::RmsNormArgs& a) {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x + r * a.width;
+    const float squares = std::inner_product(x, x + a.width, x, 0.0f);
+    const float rstd = 1 / std::sqrt(squares / static_cast<float>(a.width) + a.eps);
+    if (a.rstd != nullptr) a.rstd[r] = rstd;
+    for (int64_t i = 0; i < a.width; ++i) {
+      const float v = x[i] * rstd * a.weight[i];
+      a.y[r * a.width + i] = a.rows % 2 == 0 ? std::nextafter(v, 1e9f) : v;
     }
   }
 }
 
 TEST(Exactness, AKernelThatDependsOnTheBatchIsFoundOut) {
-  const kernels::KernelTable table{.swiglu = shape_dependent_swiglu};
+  const kernels::KernelTable table{.rms_norm = shape_dependent_norm};
   const ModelSource source = TinyModel::make_source("llama", {2});
   kernels::replace_kernels(&table);
   const ExactnessReport r =
@@ -66,6 +74,29 @@ TEST(Exactness, AKernelThatDependsOnTheBatchIsFoundOut) {
   kernels::replace_kernels(nullptr);
   EXPECT_GT(r.total.mismatched, 100);
   EXPECT_FALSE(r.passed());
+}
+
+TEST(Exactness, RealModelKeepsTheBits) {
+  if (!std::filesystem::exists(testing_nn::default_model())) {
+    GTEST_SKIP() << "run scripts/setup for the default model";
+  }
+  // Two minutes on two idle cores when it is asked for, else about ten seconds.
+  const bool slow = std::getenv("TEMPER_SLOW_TESTS") != nullptr;
+  const int64_t tokens = slow ? 200000 : 1000;
+  ExactnessOptions options{.tokens = tokens};
+  if (!slow) options.weights = {WeightDType::kBfloat16};
+  const ExactnessReport r =
+      check_exactness(open_model(testing_nn::default_model().string()), options);
+  for (const auto& [name, count] : r.conditions) {
+    EXPECT_EQ(count.mismatched, 0) << name << " of " << count.tokens;
+  }
+  EXPECT_GE(r.total.tokens, tokens);
+  EXPECT_EQ(r.total.mismatched, 0);
+  EXPECT_GT(r.control.mismatched, r.control.tokens / 2);
+  std::printf("%lld tokens, %lld mismatched; control %lld of %lld\n",
+              static_cast<long long>(r.total.tokens), static_cast<long long>(r.total.mismatched),
+              static_cast<long long>(r.control.mismatched),
+              static_cast<long long>(r.control.tokens));
 }
 
 TEST(Exactness, ANumberOfThreadsAndTheKernelsComeBack) {

@@ -6,18 +6,24 @@
 namespace temper::kernels {
 
 struct AdamWArgs;
+struct GaeArgs;
+struct GroupAdvantagesArgs;
+struct KlPenaltyArgs;
 struct LinearArgs;
 struct LinearBackwardInputArgs;
 struct LinearBackwardWeightArgs;
 struct LinearLogprobArgs;
 struct LinearLogprobBackwardArgs;
 struct LinearSampleArgs;
+struct MaskedStats;
 struct RmsNormArgs;
 struct RmsNormBackwardArgs;
 struct RopeTable;
 struct SamplingParams;
+struct ShapeRewardsArgs;
 struct TreeAttentionArgs;
 struct TreeAttentionBackwardArgs;
+struct WhitenArgs;
 
 /// Another implementation of the ops: a function for each public one, with its signature and its
 /// contract, less the fixed bits. Null keeps the built-in CPU kernel of that op. What only lays
@@ -42,6 +48,12 @@ struct KernelTable {
   void (*linear_sample)(const LinearSampleArgs&) = nullptr;
   void (*sampling_distribution)(std::span<const float>, const SamplingParams&,
                                 std::span<const int32_t>, std::span<float>) = nullptr;
+  void (*kl_penalty)(const KlPenaltyArgs&) = nullptr;
+  void (*shape_rewards)(const ShapeRewardsArgs&) = nullptr;
+  void (*gae)(const GaeArgs&) = nullptr;
+  void (*group_advantages)(const GroupAdvantagesArgs&) = nullptr;
+  MaskedStats (*masked_stats)(const float*, const uint8_t*, int64_t) = nullptr;
+  void (*whiten)(const WhitenArgs&) = nullptr;
   void (*adamw)(const AdamWArgs&) = nullptr;
   double (*sum_of_squares)(const float*, int64_t) = nullptr;
 };

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "temper/kernels/backend.h"
 
@@ -13,19 +15,18 @@ namespace temper::ops {
 /// so a token that is sampled and scored in batches of two shapes has two log-probs.
 [[nodiscard]] const kernels::KernelTable& reference_kernels();
 
-/// Chooses the kernels of the process by name: "cpu" (the built-in ones) or "reference". Not to be
-/// called while a kernel runs. @throws Error for another name.
-void select_kernels(std::string_view name);
+/// "cpu" (the built-in kernels) and "reference", for options and configs.
+[[nodiscard]] const std::vector<std::string>& kernel_names();
 
-/// Runs one scope on the reference kernels; what was in use before comes back at its end.
-class ReferenceScope {
+/// Chooses the kernels of the process for one scope; what was in use before comes back at its end.
+/// Neither end may lie where a kernel runs.
+class KernelScope {
  public:
-  ReferenceScope() : before_(kernels::kernel_table()) {
-    kernels::replace_kernels(&reference_kernels());
-  }
-  ~ReferenceScope() { kernels::replace_kernels(before_); }
-  ReferenceScope(const ReferenceScope&) = delete;
-  ReferenceScope& operator=(const ReferenceScope&) = delete;
+  /// @throws Error for a name that is none of `kernel_names`.
+  explicit KernelScope(std::string_view name);
+  ~KernelScope() { kernels::replace_kernels(before_); }
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
 
  private:
   const kernels::KernelTable* before_;

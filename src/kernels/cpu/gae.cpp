@@ -3,6 +3,7 @@
 #include "cpu/ragged.h"
 #include "gae_formula.h"
 #include "temper/core/error.h"
+#include "temper/kernels/backend.h"
 
 namespace temper::kernels {
 
@@ -11,6 +12,7 @@ void gae(const GaeArgs& a) {
                "[gae] gamma and lambda must be in [0, 1], got ", a.gamma, " and ", a.lambda);
   TEMPER_CHECK(a.truncated == nullptr || a.bootstrap_values != nullptr || a.sequences == 0,
                "[gae] truncated sequences need bootstrap values");
+  if (const auto op = replacement(&KernelTable::gae)) return op(a);
   for_sequences("gae", a.offsets, a.sequences, [&](int64_t i, int64_t first, int64_t end) {
     double next_value = gae_end_value(a, i);
     double advantage = 0;

@@ -2,10 +2,12 @@
 
 #include "cpu/ragged.h"
 #include "group_formula.h"
+#include "temper/kernels/backend.h"
 
 namespace temper::kernels {
 
 void group_advantages(const GroupAdvantagesArgs& a) {
+  if (const auto op = replacement(&KernelTable::group_advantages)) return op(a);
   for_sequences("group_advantages", a.offsets, a.groups,
                 [&](int64_t g, int64_t first, int64_t end) {
                   const GroupStat s = group_stat(a.rewards + first, end - first);

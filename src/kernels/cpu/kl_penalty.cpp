@@ -6,6 +6,7 @@
 #include "kl_formula.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 
 namespace temper::kernels {
 
@@ -14,6 +15,7 @@ void kl_penalty(const KlPenaltyArgs& a) {
   const bool exact = a.estimator == KlEstimator::kExact;
   TEMPER_CHECK(!exact || a.exact != nullptr || a.tokens == 0,
                "[kl_penalty] the exact estimator needs the KL over the vocabulary as an input");
+  if (const auto op = replacement(&KernelTable::kl_penalty)) return op(a);
   parallel_for(a.tokens, kTokensPerThread, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const bool active = a.mask == nullptr || a.mask[t] != 0;
@@ -30,6 +32,7 @@ void kl_penalty(const KlPenaltyArgs& a) {
 
 void shape_rewards(const ShapeRewardsArgs& a) {
   TEMPER_CHECK(a.score_clip >= 0, "[shape_rewards] score_clip must be >= 0, got ", a.score_clip);
+  if (const auto op = replacement(&KernelTable::shape_rewards)) return op(a);
   for_sequences("shape_rewards", a.offsets, a.sequences,
                 [&](int64_t i, int64_t first, int64_t end) {
                   int64_t last = end;

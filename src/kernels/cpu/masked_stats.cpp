@@ -7,6 +7,7 @@
 #include "stats_formula.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
+#include "temper/kernels/backend.h"
 
 namespace temper::kernels {
 namespace {
@@ -43,6 +44,7 @@ double masked_sum(const uint8_t* mask, int64_t count, const Term& term) {
 
 MaskedStats masked_stats(const float* x, const uint8_t* mask, int64_t count) {
   TEMPER_CHECK(count >= 0, "[masked_stats] count must be >= 0, got ", count);
+  if (const auto op = replacement(&KernelTable::masked_stats)) return op(x, mask, count);
   MaskedStats s;
   s.count = mask == nullptr ? count : count - std::count(mask, mask + count, uint8_t{0});
   if (s.count == 0) return s;
@@ -59,6 +61,7 @@ MaskedStats masked_stats(const float* x, const uint8_t* mask, int64_t count) {
 
 void whiten(const WhitenArgs& a) {
   TEMPER_CHECK(a.count >= 0, "[whiten] count must be >= 0, got ", a.count);
+  if (const auto op = replacement(&KernelTable::whiten)) return op(a);
   parallel_for(a.count, kTokensPerThread, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const bool active = a.mask == nullptr || a.mask[i] != 0;
