@@ -27,6 +27,10 @@ void add_template(CLI::App& app, int& code);
 void add_convert(CLI::App& app, int& code);
 void add_inspect(CLI::App& app, int& code);
 void add_report(CLI::App& app, int& code);
+void add_check(CLI::App& app, int& code);
+
+/// `--kernels cpu|reference`: which implementation computes.
+void add_kernels_option(CLI::App* cmd, std::string& kernels);
 
 /// "1,2,3" to ids. @throws Error naming what is no id.
 [[nodiscard]] std::vector<int32_t> parse_ids(const std::string& text);

@@ -6,6 +6,7 @@
 #include "temper/core/config.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
+#include "temper/ops/reference.h"
 #include "temper/trainer/report.h"
 #include "temper/trainer/run_config.h"
 
@@ -15,6 +16,7 @@ namespace {
 struct EvalOptions {
   std::string model;
   std::string task;
+  std::string kernels;
   std::string config_file;
   std::vector<std::string> assignments;
   bool samples = false;
@@ -24,11 +26,13 @@ int run_eval(const EvalOptions& o) {
   std::vector<std::string> assignments = o.assignments;
   assignments.push_back("model=" + o.model);
   if (!o.task.empty()) assignments.push_back("task.name=" + o.task);
+  if (!o.kernels.empty()) assignments.push_back("trainer.kernels=" + o.kernels);
   GrpoRunConfig c = read_grpo_config(o.config_file.empty() ? "" : read_text_file(o.config_file),
                                      o.config_file, assignments);
   const Task task = make_task(c.task);
   if (c.reward.functions.empty()) c.reward.functions = task.default_rewards;
   const auto rewards = make_rewards(c.reward, c.rollout.max_new_tokens);
+  const ops::KernelScope kernels(c.trainer.kernels);
   PolicyModel policy =
       PolicyModel::load(c.model, parse_weight_dtype(c.trainer.weights), Trainable::kNo);
   RolloutConfig rollout = c.rollout;
@@ -68,6 +72,7 @@ void add_eval(CLI::App& app, int& code) {
                   "One key=value, such as task.level=2; may be given many times")
       ->take_all()
       ->allow_extra_args(false);
+  add_kernels_option(cmd, o->kernels);
   cmd->add_flag("--samples", o->samples, "Show prompts and completions too");
   cmd->callback([o, &code] { code = run_eval(*o); });
 }

@@ -1,11 +1,19 @@
+#include <CLI/App.hpp>
 #include <charconv>
 #include <cstdio>
 #include <fstream>
 
 #include "commands.h"
 #include "temper/core/error.h"
+#include "temper/ops/reference.h"
 
 namespace temper::cli {
+
+void add_kernels_option(CLI::App* cmd, std::string& kernels) {
+  cmd->add_option("--kernels", kernels,
+                  "cpu, or reference: every op in plain ATen, slow, to compare with")
+      ->check(CLI::IsMember(ops::kernel_names()));
+}
 
 std::vector<int32_t> parse_ids(const std::string& text) {
   std::vector<int32_t> ids;

@@ -48,6 +48,7 @@ int run(int argc, char** argv) {
   add_convert(app, code);
   add_inspect(app, code);
   add_report(app, code);
+  add_check(app, code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

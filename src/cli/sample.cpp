@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "temper/core/error.h"
 #include "temper/nn/scoring.h"
+#include "temper/ops/reference.h"
 #include "temper/rollout/engine.h"
 #include "temper/text/stream_decoder.h"
 
@@ -21,6 +22,7 @@ struct SampleOptions {
   std::string prompt;
   std::string ids;
   std::string weights = "float32";
+  std::string kernels = "cpu";
   bool chat = false;
   bool json = false;
   int64_t seed = 42;
@@ -36,6 +38,7 @@ void add_model_options(CLI::App* cmd, SampleOptions& o) {
   cmd->add_option("--weights", o.weights, "What matrix products read: float32, a bf16 copy, or bf16 on both sides (fastest)")
       ->check(CLI::IsMember(weight_dtype_names()))
       ->capture_default_str();
+  add_kernels_option(cmd, o.kernels);
 }
 
 void add_sampling_options(CLI::App* cmd, SampleOptions& o) {
@@ -88,6 +91,7 @@ std::vector<int32_t> encode_prompt(const SampleOptions& o, const ModelText& text
 int generate(const SampleOptions& o) {
   std::vector<int32_t> prompt = check_input(o, "--prompt");
   o.rollout.validate();
+  const ops::KernelScope kernels(o.kernels);
   PolicyModel model = load(o);
   if (prompt.empty()) prompt = encode_prompt(o, model.text());
   const Sample s = sample_one(model, o, std::move(prompt), !o.json);
@@ -99,6 +103,7 @@ int generate(const SampleOptions& o) {
 
 int chat(const SampleOptions& o) {
   o.rollout.validate();
+  const ops::KernelScope kernels(o.kernels);
   PolicyModel model = load(o);
   Json messages = Json::array();
   std::fprintf(stderr, "An empty line or end of input ends the conversation.\n");
@@ -115,6 +120,7 @@ int logprobs(const SampleOptions& o) {
   std::vector<int32_t> ids = check_input(o, "--text");
   TEMPER_CHECK(o.rollout.temperature > 0, "--temperature must be above 0, got ",
                o.rollout.temperature);
+  const ops::KernelScope kernels(o.kernels);
   PolicyModel model = load(o);
   if (ids.empty()) ids = encode_prompt(o, model.text());
   TokenBatch batch{ids, {}, {{-1, 0, static_cast<int32_t>(ids.size()), -1}}};

@@ -22,8 +22,10 @@ struct TrainOptions {
   std::vector<std::string> assignments;
   std::string model;
   std::string output;
+  std::string kernels;
   std::optional<int64_t> seed;
   bool resume = false;
+  bool force = false;
   bool print_config = false;
   bool help_keys = false;
 };
@@ -33,6 +35,7 @@ GrpoRunConfig resolve(const TrainOptions& o) {
   std::vector<std::string> assignments = o.assignments;
   if (!o.model.empty()) assignments.push_back("model=" + o.model);
   if (o.seed) assignments.push_back("trainer.seed=" + std::to_string(*o.seed));
+  if (!o.kernels.empty()) assignments.push_back("trainer.kernels=" + o.kernels);
   std::string file = o.config_file;
   const std::filesystem::path stored = std::filesystem::path(o.output) / "config.json";
   if (file.empty() && o.resume && !o.output.empty() && std::filesystem::exists(stored))
@@ -66,6 +69,7 @@ int train(const TrainOptions& o) {
   std::signal(SIGTERM, [](int) { interrupted = 1; });
   const RunResult r = train_grpo(config, {.output = o.output,
                                           .resume = o.resume,
+                                          .force = o.force,
                                           .observers = default_observers(),
                                           .stop_requested = [] { return interrupted != 0; }});
   print_score("before", r.before);
@@ -101,6 +105,9 @@ void add_train(CLI::App& app, int& code) {
   cmd->add_option("--output", o->output, "Run folder: made for a new run, or the one to --resume");
   cmd->add_option("--seed", o->seed, "The same as --set trainer.seed=");
   cmd->add_flag("--resume", o->resume, "Go on from the newest complete checkpoint of --output");
+  cmd->add_flag("--force", o->force,
+                "With --resume: go on though trainer.weights or trainer.kernels have changed");
+  add_kernels_option(cmd, o->kernels);
   cmd->add_flag("--print-config", o->print_config, "Print the complete config as JSON and end");
   cmd->add_flag("--keys", o->help_keys, "Print every key with its default and meaning, and end");
   cmd->callback([o, &code] { code = train(*o); });

@@ -8,6 +8,7 @@
 #include "temper/core/file.h"
 #include "temper/core/log.h"
 #include "temper/core/threads.h"
+#include "temper/ops/reference.h"
 #include "temper/trainer/jsonl_observer.h"
 #include "temper/trainer/progress.h"
 #include "temper/trainer/report.h"
@@ -42,7 +43,7 @@ class GrpoRun {
         task_(make_task(config.task)),
         policy_(PolicyModel::load(checkpoint_ ? (checkpoint_->folder / "model").string() : config.model,
                                   dtype())),
-        trainer_(policy_, config.grpo, parts()), diagnosis_(config.diagnosis),
+        trainer_(policy_, config.grpo, parts()), diagnosis_(diagnosis_config()),
         folder_(options.resume ? RunFolder::resume(options.output) : RunFolder::create(options.output)) {
     if (checkpoint_) restore();
     hold_out();
@@ -70,6 +71,15 @@ class GrpoRun {
  private:
   WeightDType dtype() const {
     return parse_weight_dtype(config_.trainer.weights);
+  }
+
+  bool exact() const { return config_.trainer.kernels == "cpu"; }
+
+  /// LibTorch's products round by shape: there mismatched tokens are no finding.
+  DiagnosisConfig diagnosis_config() const {
+    DiagnosisConfig diagnosis = config_.diagnosis;
+    if (!exact()) diagnosis.silent.push_back("mismatched_tokens");
+    return diagnosis;
   }
 
   RewardConfig reward_config() const {
@@ -100,6 +110,18 @@ class GrpoRun {
     return p;
   }
 
+  /// A run that goes on with other arithmetic is not the run that it was.
+  void check_numerics(const Json& state) const {
+    const auto check = [&](const char* key, const std::string& now) {
+      const std::string then = state.value(key, now);
+      TEMPER_CHECK(then == now || options_.force, "[resume] trainer.", key, " is ", now,
+                   " but the checkpoint was trained with ", then, ": set trainer.", key, "=", then,
+                   ", or use --force to go on with other numbers");
+    };
+    check("weights", config_.trainer.weights);
+    check("kernels", config_.trainer.kernels);
+  }
+
   void restore() {
     if (trainer_.has_reference() && config_.grpo.online.ref_sync_every == 0) {
       trainer_.set_reference(ReferenceModel::load(config_.model, dtype()));
@@ -108,6 +130,7 @@ class GrpoRun {
     const Json state = Json::parse(read_text_file(checkpoint_->folder / "run.json"), nullptr, false);
     TEMPER_CHECK(state.is_object() && state.contains("diagnosis"), "[resume] run.json of ",
                  checkpoint_->folder.string(), " is damaged");
+    check_numerics(state);
     diagnosis_.restore(state["diagnosis"]);
     best_score_ = state.value("best_score", best_score_);
     best_step_ = state.value("best_step", best_step_);
@@ -128,7 +151,8 @@ class GrpoRun {
   std::string model_line() const {
     int64_t parameters = 0;
     for (const auto& p : policy_.lm().parameters()) parameters += p->n * p->k;
-    return concat(config_.model, ", ", parameters / 1000000.0, " M parameters, ", config_.trainer.weights);
+    return concat(config_.model, ", ", parameters / 1000000.0, " M parameters, ", config_.trainer.weights,
+                  exact() ? "" : ", reference kernels");
   }
 
   HeldOutScore run_eval() {
@@ -189,7 +213,8 @@ class GrpoRun {
   void checkpoint() {
     CheckpointWriter writer = folder_.begin(trainer_.steps_done(), trainer_.checkpoint_bytes());
     trainer_.save(writer.folder());
-    const Json state{{"diagnosis", diagnosis_.state()}, {"best_score", best_score_}, {"best_step", best_step_}};
+    const Json state{{"diagnosis", diagnosis_.state()}, {"best_score", best_score_}, {"best_step", best_step_},
+                     {"weights", config_.trainer.weights}, {"kernels", config_.trainer.kernels}};
     write_file_atomically(writer.folder() / "run.json", state.dump(2) + "\n");
     const fs::path done = writer.commit();
     each([&](Observer& o) { o.on_checkpoint(trainer_.steps_done(), done); });
@@ -230,6 +255,10 @@ RunResult train_grpo(const GrpoRunConfig& config, const RunOptions& options) {
   TEMPER_CHECK(!config.model.empty(), "no model was named: give --model or the config key \"model\"");
   TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
   if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
+  const ops::KernelScope kernels(config.trainer.kernels);
+  if (config.trainer.kernels != "cpu") {
+    log_info("reference kernels: slow, and sampling/mismatched_tokens will not be 0");
+  }
   return GrpoRun(config, options).train();
 }
 

@@ -14,6 +14,7 @@ namespace temper {
 struct RunOptions {
   std::filesystem::path output;
   bool resume = false;  ///< Go on from the newest complete checkpoint of `output`, if there is one.
+  bool force = false;   ///< Resume though trainer.weights or trainer.kernels are not the checkpoint's.
   std::vector<std::shared_ptr<Observer>> observers;
   std::function<bool()> stop_requested;  ///< Asked after each step; true saves a checkpoint and ends.
 };

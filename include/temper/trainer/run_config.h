@@ -7,6 +7,7 @@
 
 #include "temper/data/tasks.h"
 #include "temper/reward/builtin.h"
+#include "temper/ops/reference.h"
 #include "temper/trainer/diagnosis.h"
 #include "temper/trainer/evaluation.h"
 #include "temper/trainer/grpo.h"
@@ -21,6 +22,7 @@ struct TrainerConfig {
   bool keep_best = false;
   int64_t seed = 42;
   std::string weights = "float32";
+  std::string kernels = "cpu";
   int64_t threads = 0;
   int64_t samples_per_step = 8;
   bool save_model = true;
@@ -33,6 +35,7 @@ struct TrainerConfig {
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out score besides.");
     v(seed, "seed", "Of everything random: same seed, same bits.");
     v(weights, "weights", "What products read: float32, a bf16 copy of the float32 masters, or bf16 on both sides (the fastest).", weight_dtype_names());
+    v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with; sampled and trained log-probs then differ by rounding.", ops::kernel_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");
     v(samples_per_step, "samples_per_step", "Completions of each step that go to completions.jsonl and the report.");
     v(save_model, "save_model", "Write the trained model as a Hugging Face folder at the end.");
