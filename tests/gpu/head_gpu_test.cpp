@@ -46,7 +46,7 @@ struct Compare {
 
 using HeadGpu = test::GpuTest;
 TEST_F(HeadGpu, HasTheBitsOfTheCpu) { test::head_cases(Compare()); }
-TEST_F(HeadGpu, HasThemOverAWholeVocabulary) { test::large_head_cases(Compare()); }
+TEST_F(HeadGpu, HasThemOverAWholeVocabulary) { test::large_head_cases(Compare(), test::kMany); }
 using SamplingGpu = test::GpuTest;
 TEST_F(SamplingGpu, DrawsTheTokensOfTheCpu) { test::sampling_cases(Compare()); }
 

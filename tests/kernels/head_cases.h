@@ -69,9 +69,9 @@ class HeadPanels {
     typename D::template Buffer<uint16_t> words;
     const HeadPanels& head;
     explicit On(const HeadPanels& h) : f32(h.f32_), words(h.words_), head(h) {}
-    kernels::PackedWeight weight() {
+    kernels::PackedWeight weight(kernels::Product product = kernels::Product::kFma) {
       return {head.bf16_ ? nullptr : f32.data(), head.bf16_ ? words.data() : nullptr, head.n_,
-              head.k_};
+              head.k_, product};
     }
   };
 
@@ -91,6 +91,7 @@ struct HeadCase {
   int64_t top_k = 0;
   int64_t ref_k = 0;  // 0: no reference.
   bool bf16 = false;
+  kernels::Product product = kernels::Product::kFma;
   bool entropy = true;
   bool every_row = true;  // False: some rows have no coefficient, and NaN in their hidden row.
   bool one_pass = false;
@@ -111,11 +112,40 @@ inline std::vector<int32_t> head_targets(const HeadCase& c) {
   return v;
 }
 
+/// Arrays for all outputs of a call.
+template <class D>
+struct HeadOutputs {
+  using Floats = typename D::template Buffer<float>;
+  Floats logprob, entropy, max, log_sum, kl, ref_logprob, ref_max, ref_log_sum;
+  typename D::template Buffer<int32_t> top_ids;
+  Floats top_logprobs, dhidden, dweight;
+
+  explicit HeadOutputs(const HeadCase& c) : HeadOutputs(c, static_cast<size_t>(c.rows)) {}
+  HeadOutputs(const HeadCase& c, size_t n)
+      : logprob(n),
+        entropy(n),
+        max(n),
+        log_sum(n),
+        kl(n),
+        ref_logprob(n),
+        ref_max(n),
+        ref_log_sum(n),
+        top_ids(n * static_cast<size_t>(c.top_k)),
+        top_logprobs(n * static_cast<size_t>(c.top_k)),
+        dhidden(n * static_cast<size_t>(c.k)),
+        dweight(random_floats(kernels::panel_elements(c.vocabulary, c.k), 8)) {}
+
+  auto values() {
+    return std::tuple(logprob.values(), entropy.values(), max.values(), log_sum.values(),
+                      kl.values(), ref_logprob.values(), ref_max.values(), ref_log_sum.values(),
+                      top_ids.values(), top_logprobs.values(), dhidden.values(), dweight.values());
+  }
+};
+
 /// Forward, then backward (or both at once): all outputs. Hidden rows lie k + 3 apart.
 template <class D>
 auto run_head_case(const HeadCase& c) {
   using Floats = typename D::template Buffer<float>;
-  const auto rows = static_cast<size_t>(c.rows), top = static_cast<size_t>(c.rows * c.top_k);
   const int64_t stride = c.k + 3;
   const std::vector<float> x = random_floats(c.rows * stride, 3, 2);
   std::vector<float> later = x;  // What the backward finds.
@@ -128,43 +158,40 @@ auto run_head_case(const HeadCase& c) {
                               false);
   typename HeadPanels::On<D> head(panels), ref_head(ref_panels);
   Floats hidden(x), later_hidden(later), ref_hidden(random_floats(c.rows * ref_k, 4, 2));
-  typename D::template Buffer<int32_t> targets(head_targets(c)), top_ids(top);
-  Floats logprob(rows), entropy(rows), max(rows), log_sum(rows), top_logprobs(top);
-  Floats kl(rows), ref_logprob(rows), ref_max(rows), ref_log_sum(rows);
+  typename D::template Buffer<int32_t> targets(head_targets(c));
   Floats dlogprob(coefficients(c, 5)), dentropy(coefficients(c, 6)), dkl(coefficients(c, 7));
-  Floats dhidden(rows * static_cast<size_t>(c.k));
-  Floats dweight(random_floats(kernels::panel_elements(c.vocabulary, c.k), 8));
+  HeadOutputs<D> out(c);
   kernels::LinearLogprobArgs a{.hidden = hidden.data(),
                                .hidden_stride = stride,
-                               .head = head.weight(),
+                               .head = head.weight(c.product),
                                .targets = targets.data(),
                                .rows = c.rows,
                                .inverse_temperature = 1 / c.temperature,
-                               .logprob = logprob.data(),
-                               .entropy = c.entropy ? entropy.data() : nullptr,
-                               .max = max.data(),
-                               .log_sum = log_sum.data(),
+                               .logprob = out.logprob.data(),
+                               .entropy = c.entropy ? out.entropy.data() : nullptr,
+                               .max = out.max.data(),
+                               .log_sum = out.log_sum.data(),
                                .softcap = c.softcap,
                                .support = c.support,
                                .top_k = c.top_k,
-                               .top_ids = top_ids.data(),
-                               .top_logprobs = top_logprobs.data()};
+                               .top_ids = out.top_ids.data(),
+                               .top_logprobs = out.top_logprobs.data()};
   if (c.ref_k > 0) {
     a.reference = {.hidden = ref_hidden.data(),
                    .hidden_stride = ref_k,
                    .head = ref_head.weight(),
                    .softcap = c.softcap / 2,
-                   .kl = kl.data(),
-                   .logprob = ref_logprob.data(),
-                   .max = ref_max.data(),
-                   .log_sum = ref_log_sum.data()};
+                   .kl = out.kl.data(),
+                   .logprob = out.ref_logprob.data(),
+                   .max = out.ref_max.data(),
+                   .log_sum = out.ref_log_sum.data()};
   }
   kernels::LinearLogprobBackwardArgs b{.forward = a,
                                        .dlogprob = dlogprob.data(),
                                        .dentropy = c.entropy ? dentropy.data() : nullptr,
-                                       .dhidden = dhidden.data(),
+                                       .dhidden = out.dhidden.data(),
                                        .dhidden_stride = c.k,
-                                       .dweight = dweight.data(),
+                                       .dweight = out.dweight.data(),
                                        .dkl = c.ref_k > 0 ? dkl.data() : nullptr};
   if (c.one_pass) {
     EXPECT_TRUE(D::train({.pass = b, .coefficients = {}}));
@@ -173,9 +200,7 @@ auto run_head_case(const HeadCase& c) {
     b.forward.hidden = later_hidden.data();
     EXPECT_TRUE(D::backward(b));
   }
-  return std::tuple(logprob.values(), entropy.values(), max.values(), log_sum.values(),
-                    top_ids.values(), top_logprobs.values(), kl.values(), ref_logprob.values(),
-                    ref_max.values(), ref_log_sum.values(), dhidden.values(), dweight.values());
+  return out.values();
 }
 
 template <class Compare>
@@ -200,12 +225,12 @@ void head_cases(const Compare& compare) {
   }
 }
 
-/// Several tiles of rows, and a vocabulary of many chunks.
+/// Several tiles of rows, and a vocabulary of several chunks.
 template <class Compare>
-void large_head_cases(const Compare& compare) {
+void large_head_cases(const Compare& compare, int64_t vocabulary) {
   for (const HeadCase& c : {
            HeadCase{.rows = 300, .vocabulary = 40, .k = 4, .top_k = 2, .every_row = false},
-           HeadCase{.rows = 1, .vocabulary = kMany, .k = 2, .top_k = 20, .one_pass = true},
+           HeadCase{.rows = 1, .vocabulary = vocabulary, .k = 2, .top_k = 20, .one_pass = true},
        }) {
     compare([&]<class D>() { return run_head_case<D>(c); });
   }

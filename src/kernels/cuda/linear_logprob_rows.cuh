@@ -87,7 +87,9 @@ __global__ void __launch_bounds__(kRowThreads) rows_forward(LinearLogprobArgs g,
   const auto reference = [&](int64_t i) { return y[i]; };
   finish_row(y, support_of(g), t.padded, g.reference.softcap);
   const RowStats q = row_stats(reference, t.padded, scale, s);
-  const double difference = kl_difference(logit, p.max, reference, q.max, t.padded, scale, s);
+  const double difference =
+      kl_difference([&](int64_t i) { return centred(z[i], scale, p.max); },
+                    [&](int64_t i) { return centred(y[i], scale, q.max); }, t.padded, s);
   if (threadIdx.x != 0) return;
   g.reference.kl[row] = row_kl_from(difference, p, q);
   if (g.reference.logprob != nullptr) g.reference.logprob[row] = row_logprob(q, y[target], scale);

@@ -111,18 +111,18 @@ __device__ __forceinline__ RowStats row_stats(const Logit& logit, int64_t padded
   return *s.stats;
 }
 
-/// sum e^x (x - y) over a row and its reference; thread 0 gets it. Spoils the sums in `s`.
-template <class Logit, class Reference>
-__device__ __forceinline__ double kl_difference(const Logit& logit, float max,
-                                                const Reference& reference, float ref_max,
-                                                int64_t padded, float scale, const RowScratch& s) {
+/// sum e^x (x - y) over a row; thread 0 gets it. Spoils the sums in `s`.
+/// @param x, y  x(i) and y(i) of column i: scaled logits of the row and of its reference, centred.
+template <class X, class Y>
+__device__ __forceinline__ double kl_difference(const X& x, const Y& y, int64_t padded,
+                                                const RowScratch& s) {
   __syncthreads();  // All have done with the sums of the row before.
   float sum = 0;
   for_chunks(
       padded,
       [&](int64_t i) {
-        const float x = centred(logit(i), scale, max), y = centred(reference(i), scale, ref_max);
-        sum = fmaf(vexp(x), x - y, sum);
+        const float at = x(i);
+        sum = fmaf(vexp(at), at - y(i), sum);
       },
       [&](int64_t chunk) {
         const double all = ordered_sum16(0.0, sum);

@@ -72,9 +72,32 @@ struct CompareOnce {
 
 TEST(HeadSim, HasTheBitsOfTheCpu) { test::head_cases(Compare()); }
 TEST(HeadSim, HasThemInBlocksOfAnySize) { test::head_cases(CompareShapes()); }
-TEST(HeadSim, HasThemOverAWholeVocabulary) { test::large_head_cases(CompareOnce()); }
+TEST(HeadSim, HasThemOverSeveralTilesAndChunks) { test::large_head_cases(CompareOnce(), 3000); }
 TEST(SamplingSim, DrawsTheTokensOfTheCpu) { test::sampling_cases(Compare()); }
 TEST(SamplingSim, DrawsThemInBlocksOfAnySize) { test::sampling_cases(CompareShapes()); }
+
+// Tensor cores add in an order of their own: close to the CPU, but the same bits for one pass and
+// for two, and in every order of threads.
+TEST(HeadSim, DotProductsComeCloseToTheCpus) {
+  test::HeadCase c{.rows = 21,
+                   .vocabulary = 40,
+                   .k = 24,
+                   .softcap = 20,
+                   .ref_k = 3,
+                   .bf16 = true,
+                   .product = Product::kDot};
+  const auto want = test::run_head_case<test::HostHead>(c);
+  const auto two = test::in_all_orders([&] { return test::run_head_case<SimHead<64>>(c); });
+  c.one_pass = true;
+  EXPECT_TRUE(test::identical(test::run_head_case<SimHead<64>>(c), two));
+  const auto near = [](const std::vector<float>& got, const std::vector<float>& expected) {
+    for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 2e-4) << i;
+  };
+  near(std::get<0>(two), std::get<0>(want));    // Log-probs.
+  near(std::get<4>(two), std::get<4>(want));    // KL.
+  near(std::get<10>(two), std::get<10>(want));  // Gradients.
+  near(std::get<11>(two), std::get<11>(want));
+}
 
 // Each tile's outputs are there when its coefficients are asked for.
 TEST(HeadSim, CoefficientsAreAskedForTileByTile) {
