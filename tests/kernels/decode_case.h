@@ -13,6 +13,7 @@
 #include "temper/kernels/embedding.h"
 #include "temper/kernels/rms_norm.h"
 #include "temper/kernels/rope.h"
+#include "temper/kernels/swiglu.h"
 
 namespace temper::test {
 
