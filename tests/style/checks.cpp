@@ -112,9 +112,9 @@ std::string layer_complaint(const std::string& from, const Include& include) {
   const auto to = layer_of(include.name);
   if (!to) return "";
   if (from == "objective") {
-    const bool allowed = *to == "core" || *to == "ops" || *to == "objective" ||
+    const bool allowed = *to == "core" || *to == "kernels" || *to == "ops" || *to == "objective" ||
                          include.name == "temper/data/batch.h";
-    return allowed ? "" : ", but objective may include only core, ops and data/batch.h";
+    return allowed ? "" : ", but objective may include only core, kernels, ops and data/batch.h";
   }
   const int down = layer_ranks().at(*to) - layer_ranks().at(from);
   if (down > 0) return ", which points down from " + from + " to " + *to;
