@@ -261,6 +261,10 @@ TEST(LinearLogprobBackward, RowsWithoutACoefficientReachNothing) {
       for (size_t i = 0; i < 8; ++i) EXPECT_EQ(clean.dhidden[r * 8 + i], 0.0f);
     }
     EXPECT_EQ(poisoned.backward(poisoned.forward()), clean);
+    HeadOutputs o = poisoned.outputs();
+    HeadGradients g;
+    linear_logprob_train({poisoned.backward_args(o, g), {}});
+    EXPECT_EQ(g, clean);
   }
 }
 
