@@ -16,11 +16,12 @@ void expect_cpu_bits(const Problem& p, const Launch& launch) {
 
 /// In all orders.
 void expect_cpu_bits_in_all_orders(const Problem& p, const Launch& launch) {
-  const Outputs got = test::in_all_orders([&] { return run_on_emulator(p, launch); });
+  const Outputs got = in_orders([&] { return run_on_emulator(p, launch); });
   EXPECT_TRUE(test::identical(got, cpu_outputs(p)));
 }
 
 TEST(TreeAttentionSim, HasTheBitsOfTheCpuWhateverTheLength) {
+  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   for (const int64_t length : {1, 31, 33, 65, 130}) {
     for (const int head_dim : {8, 64, 128}) {
       SCOPED_TRACE(testing::Message() << length << " rows, head_dim " << head_dim);
@@ -33,12 +34,13 @@ TEST(TreeAttentionSim, HasTheBitsOfTheCpuWhateverTheLength) {
 
 TEST(TreeAttentionSim, NoOrderOfThreadsChangesABit) {
   expect_cpu_bits_in_all_orders(make_tree({{-1, 70}, {0, 9}, {0, 3}}, {3, 1, 64}), launcher(0));
-  expect_cpu_bits_in_all_orders(make_tree({{-1, 66}, {0, 4}}, {4, 2, 24, 40}), launcher(1));
+  expect_cpu_bits_in_all_orders(make_group(100, 3, {4, 2, 24, 90}), launcher(1));
   expect_cpu_bits_in_all_orders(make_tree({{-1, 66}}, {2, 1, 128}), launcher(0));
   expect_cpu_bits_in_all_orders(make_tree({{-1, 66}}, {2, 1, 136}), launcher(0));
 }
 
 TEST(TreeAttentionSim, EveryShapeOfLaunchHasTheSameBits) {
+  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   const Problem narrow = make_tree({{-1, 66}, {0, 20}, {0, 7}}, {6, 2, 40, 60});
   for (const int64_t rows : {1, 5, 0}) {
     SCOPED_TRACE(rows);
@@ -55,6 +57,7 @@ TEST(TreeAttentionSim, EveryShapeOfLaunchHasTheSameBits) {
 }
 
 TEST(TreeAttentionSim, TreesWithWindowsHaveTheBitsOfTheCpu) {
+  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   for (const Shape& shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{9, 3, 64, 5},
                              Shape{2, 1, 8, 64}, Shape{3, 1, 256}, Shape{7, 1, 40, 50}}) {
     SCOPED_TRACE(testing::Message() << shape.heads << " " << shape.head_dim << " " << shape.window);
@@ -63,6 +66,7 @@ TEST(TreeAttentionSim, TreesWithWindowsHaveTheBitsOfTheCpu) {
 }
 
 TEST(TreeAttentionSim, DecodesGroupsBehindAPromptOverPages) {
+  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   for (const int64_t window : {0, 100}) {
     for (const int64_t rows_per_list : {1, 0}) {
       expect_cpu_bits(make_group(200, 6, {9, 3, 64, window}), launcher(rows_per_list));
@@ -71,6 +75,7 @@ TEST(TreeAttentionSim, DecodesGroupsBehindAPromptOverPages) {
 }
 
 TEST(TreeAttentionSim, SplitsQueryHeadsThatDoNotFitOneBlock) {
+  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   expect_cpu_bits(make_tree({{-1, 33}}, {21, 1, 16}), launcher(1));
   expect_cpu_bits(make_tree({{-1, 3}}, {130, 2, 8}), launcher(0));
 }

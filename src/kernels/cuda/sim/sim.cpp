@@ -135,7 +135,6 @@ uint3 unflatten(size_t i, const dim3& d) {
 void start_thread(Thread& t, const ThreadCtx& where, char* stack) {
   void* const clock = create_clock();
   t.copies.clear();
-  t.groups.clear();
   std::fill(std::begin(t.warp_syncs), std::end(t.warp_syncs), 0u);
   t.barriers = 0;
   t.takes = 0;
@@ -245,25 +244,13 @@ void async_record(const AsyncCopy& copy, Place place) {
   if (p < g().arena || p >= g().arena + kArenaBytes) {
     fail("async_copy16 to memory that is not shared");
   }
-  g().current->copies.push_back(copy);
+  if (!g().current->copies.push(copy)) fail("too many copies of a thread are on the way");
 }
 
-void async_close_group() {
-  Thread& t = *g().current;
-  size_t closed = 0;
-  for (const CopyGroup& group : t.groups) closed += group.size;
-  t.groups.push_back({t.copies.size() - closed});
-}
+void async_close_group() { g().current->copies.close_group(); }
 
 bool async_next(int keep, AsyncCopy* copy) {
-  Thread& t = *g().current;
-  const auto kept = static_cast<size_t>(keep);
-  while (t.groups.size() > kept && t.groups.front().size == 0) t.groups.erase(t.groups.begin());
-  if (t.groups.size() <= kept) return false;
-  *copy = t.copies.front();
-  t.copies.erase(t.copies.begin());
-  --t.groups.front().size;
-  return true;
+  return g().current->copies.pop(static_cast<size_t>(keep), copy);
 }
 
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
@@ -281,6 +268,7 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   while (g().pool.size() < n) g().pool.push_back(std::make_unique<Thread>());
   g().threads.clear();
   for (size_t i = 0; i < n; ++i) g().threads.push_back(g().pool[i].get());
+  g().arrays.reserve(256);  // A thread that allocates would seem to touch what others touch.
   g().body = &kernel;
   g().error.clear();
   g().failure = {};
