@@ -28,7 +28,7 @@ void one_panel(const LinearArgs& g, const Operands& o, int64_t panel, int64_t ro
   const int64_t valid = std::min(kPanel, g.weight.n - n0);
   const Finish finish = g.add ? Finish::kAdd : Finish::kStore;
   if (valid == kPanel) {
-    chunked(o, row, rows, panel, 1, g.weight.k,
+    chunked(o, {row, rows, panel, 1}, g.weight.k,
             TileOut{g.y + row * g.y_stride + n0, g.y_stride, Start::kZero, finish,
                     g.bias == nullptr ? nullptr : g.bias + n0});
     return;
@@ -40,7 +40,7 @@ void one_panel(const LinearArgs& g, const Operands& o, int64_t panel, int64_t ro
   for (int64_t r = 0; g.add && r < rows; ++r) {
     std::copy_n(g.y + (row + r) * g.y_stride + n0, valid, wide.data() + r * kPanel);
   }
-  chunked(o, row, rows, panel, 1, g.weight.k,
+  chunked(o, {row, rows, panel, 1}, g.weight.k,
           TileOut{wide.data(), kPanel, Start::kZero, finish, g.bias == nullptr ? nullptr : bias});
   for (int64_t r = 0; r < rows; ++r) {
     std::copy_n(wide.data() + r * kPanel, valid, g.y + (row + r) * g.y_stride + n0);
@@ -61,7 +61,7 @@ void linear_panels(const LinearArgs& g, const Operands& o, int64_t begin, int64_
   for (int at_once = panels_at_once(g.rows); at_once > 1; at_once /= 2) {
     for (; panel + at_once <= whole; panel += at_once) {
       const int64_t n0 = panel * kPanel;
-      chunked(o, 0, g.rows, panel, at_once, g.weight.k,
+      chunked(o, {0, g.rows, panel, at_once}, g.weight.k,
               TileOut{g.y + n0, g.y_stride, Start::kZero, g.add ? Finish::kAdd : Finish::kStore,
                       g.bias == nullptr ? nullptr : g.bias + n0});
     }

@@ -140,7 +140,7 @@ void input_strips(const LinearBackwardInputArgs& g, const Input& input, int64_t 
         const TileOut out{cut ? last->data() + row * kPanel : g.dx + row * g.dx_stride + s * kPanel,
                           cut ? kPanel : g.dx_stride, Start::kZero, finish, nullptr};
         input.operands(n0, strips.data() + (s - begin) * Input::kStrip)
-            .run(row, rows, 0, 1, 0, count, out);
+            .run({row, rows, 0, 1}, 0, count, out);
       }
     }
   }

@@ -25,6 +25,14 @@ inline constexpr int64_t kFmaChunk = 128;
 inline constexpr int64_t kDotChunk = 256;  // Longer: its flush weighs more beside a faster dot.
 #endif
 
+/// Rows and neighbouring panels that a run covers: 1 panel; 2 for at most 6 rows; 4 for at most 3.
+struct Region {
+  int64_t row;
+  int64_t rows;
+  int64_t panel;
+  int panels;
+};
+
 /// float32 activations and float32 or widened bf16 panels, by fused multiply-adds.
 template <class B>
 struct FmaOperands {
@@ -33,19 +41,17 @@ struct FmaOperands {
   B b;                   // First panel.
   int64_t panel_stride;  // In elements of B.
 
-  /// `panels` neighbouring panels (1; 2 for at most 6 rows; 4 for at most 3) over steps
-  /// [k, k + depth).
-  void run(int64_t row, int64_t rows, int64_t panel, int panels, int64_t k, int64_t depth,
-           const TileOut& out) const {
-    const AMatrix ar{a.p + row * a.row_stride + k * a.k_stride, a.row_stride, a.k_stride};
+  /// Steps [k, k + depth).
+  void run(const Region& at, int64_t k, int64_t depth, const TileOut& out) const {
+    const AMatrix ar{a.p + at.row * a.row_stride + k * a.k_stride, a.row_stride, a.k_stride};
     B bk[4];
-    for (int q = 0; q < panels; ++q) bk[q] = B{b.p + (panel + q) * panel_stride}.at(k);
+    for (int q = 0; q < at.panels; ++q) bk[q] = B{b.p + (at.panel + q) * panel_stride}.at(k);
     constexpr int kVectors = kTileColumns / kLanes;
     if constexpr (kTileColumns == 32) {
-      if (panels == 4) return tile_rows<3, 4, kVectors>(rows, ar, bk, 0, depth, out);
-      if (panels == 2) return tile_rows<6, 2, kVectors>(rows, ar, bk, 0, depth, out);
+      if (at.panels == 4) return tile_rows<3, 4, kVectors>(at.rows, ar, bk, 0, depth, out);
+      if (at.panels == 2) return tile_rows<6, 2, kVectors>(at.rows, ar, bk, 0, depth, out);
     }
-    panel_rows(rows, ar, bk[0], depth, out);
+    panel_rows(at.rows, ar, bk[0], depth, out);
   }
 };
 
@@ -59,22 +65,20 @@ struct DotOperands {
   const uint32_t* b;
   int64_t panel_stride;
 
-  void run(int64_t row, int64_t rows, int64_t panel, int panels, int64_t k, int64_t depth,
-           const TileOut& out) const {
-    kernels.block({a + row * row_stride + k / 2 * pair_stride, row_stride, pair_stride,
-                   b + panel * panel_stride + k / 2 * 32, panel_stride, (depth + 1) / 2, rows,
-                   panels},
+  void run(const Region& at, int64_t k, int64_t depth, const TileOut& out) const {
+    kernels.block({a + at.row * row_stride + k / 2 * pair_stride, row_stride, pair_stride,
+                   b + at.panel * panel_stride + k / 2 * 32, panel_stride, (depth + 1) / 2, at.rows,
+                   at.panels},
                   out);
   }
 };
 
-/// All chunks of some rows and panels.
+/// All chunks of a region.
 template <class Operands>
-void chunked(const Operands& o, int64_t row, int64_t rows, int64_t panel, int panels, int64_t depth,
-             const TileOut& out) {
+void chunked(const Operands& o, const Region& at, int64_t depth, const TileOut& out) {
   TileOut chunk = out;
   for (int64_t k = 0; k < depth; k += Operands::kChunk) {
-    o.run(row, rows, panel, panels, k, std::min(Operands::kChunk, depth - k), chunk);
+    o.run(at, k, std::min(Operands::kChunk, depth - k), chunk);
     chunk.finish = Finish::kAdd;
     chunk.bias = nullptr;
   }
