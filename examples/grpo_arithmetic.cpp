@@ -6,6 +6,7 @@
 #include <string>
 
 #include "temper/core/error.h"
+#include "temper/kernels/linear.h"
 #include "temper/trainer/report.h"
 #include "temper/trainer/run.h"
 
@@ -47,7 +48,8 @@ temper::GrpoRunConfig demo_config(const std::string& model, int64_t steps) {
   c.schedule.learning_rate = 1e-5;
   c.schedule.warmup_steps = 2;
   c.trainer.steps = steps;
-  c.trainer.weights = "bfloat16";
+  // Both are exact; which bits they give differs, so the choice stands in the run's config.json.
+  c.trainer.weights = temper::kernels::has_dot_instruction() ? "bfloat16_dot" : "bfloat16";
   return c;
 }
 
