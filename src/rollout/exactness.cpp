@@ -122,7 +122,7 @@ class Checker {
   RolloutConfig rollout_config(ExactnessCondition& c, int64_t tokens) const {
     const auto sequences = [&] { return c.prompts * c.group_size; };
     // A sequence that gives way needs more than one page.
-    const int64_t least = c.preempt ? KvStore::kPageRows + 8 : 4;
+    const int64_t least = c.preempt ? KvStore::kPageRows + 8 : 2;
     const int64_t even = (tokens + sequences() - 1) / sequences();
     RolloutConfig r;
     r.max_new_tokens = std::min(longest_completion_, std::max(least, even));

@@ -61,22 +61,18 @@ KernelTable counting_table() {
   return t;
 }
 
-/// Calls each op once, on one row of one element where that will do.
-std::vector<std::function<void()>> all_ops() {
-  static Floats a(64, 1.0f), b(64, 1.0f), c(64, 1.0f), d(64, 1.0f);
-  static std::vector<uint16_t> half(64);
-  static const std::vector<int32_t> zero = {0};
-  static const kernels::RopeTable rope = kernels::make_rope_table(2, 1, 10000.0);
-  static const AttentionCase attention = AttentionCase::causal(1, 1, 1, 8);
-  static const HeadCase head(1, 3, 2, Stored::kFloat32);
+using Calls = std::vector<std::function<void()>>;
+
+Floats a(64, 1.0f), b(64, 1.0f), c(64, 1.0f), d(64, 1.0f);
+const std::vector<int32_t> kZero = {0};
+
+/// Each calls its ops once, on one row of one element where that will do.
+Calls products_and_norms() {
   static const Weight one(1, 1, 81, Stored::kFloat32);
-  static const kernels::SamplingParams rule;
-  static constexpr int64_t ends[] = {0, 1};
-  static constexpr double number = 1;
-  static const kernels::MaskedStats stats;
+  static std::vector<uint16_t> half(64);
   return {
-      [] { kernels::embedding(one.f32.data(), 1, zero, a.data()); },
-      [] { kernels::embedding(half.data(), 1, zero, a.data()); },
+      [] { kernels::embedding(one.f32.data(), 1, kZero, a.data()); },
+      [] { kernels::embedding(half.data(), 1, kZero, a.data()); },
       [] {
         kernels::linear({.x = a.data(),
                          .x_stride = 1,
@@ -110,10 +106,24 @@ std::vector<std::function<void()>> all_ops() {
         kernels::rms_norm_backward(
             {a.data(), b.data(), c.data(), d.data(), d.data(), false, nullptr, 1, 1});
       },
-      [] { kernels::rope(a.data(), 2, zero, 1, rope, false); },
+  };
+}
+
+Calls layers() {
+  static const kernels::RopeTable rope = kernels::make_rope_table(2, 1, 10000.0);
+  return {
+      [] { kernels::rope(a.data(), 2, kZero, 1, rope, false); },
       [] { kernels::swiglu(a.data(), b.data(), 1, 1); },
       [] { kernels::swiglu_backward(a.data(), b.data(), c.data(), 1, 1); },
       [] { kernels::add_inplace(a.data(), b.data(), 1); },
+  };
+}
+
+Calls attention_and_head() {
+  static const AttentionCase attention = AttentionCase::causal(1, 1, 1, 8);
+  static const HeadCase head(1, 3, 2, Stored::kFloat32);
+  static const kernels::SamplingParams rule;
+  return {
       [] { (void)attention.forward(kernels::tree_attention); },
       [] {
         (void)attention.backward(kernels::tree_attention_backward, {Floats(8), Floats(1)});
@@ -138,6 +148,14 @@ std::vector<std::function<void()>> all_ops() {
       [] {
         kernels::sampling_distribution(std::span(a).first(1), rule, {}, std::span(b).first(1));
       },
+  };
+}
+
+Calls updates() {
+  static constexpr int64_t ends[] = {0, 1};
+  static constexpr double number = 1;
+  static const kernels::MaskedStats stats;
+  return {
       [] {
         kernels::kl_penalty(
             {.logprobs = a.data(), .ref_logprobs = b.data(), .tokens = 1, .kl = c.data()});
@@ -165,6 +183,14 @@ std::vector<std::function<void()>> all_ops() {
       },
       [] { (void)kernels::sum_of_squares(a.data(), 1); },
   };
+}
+
+Calls all_ops() {
+  Calls all;
+  for (const auto& part : {products_and_norms(), layers(), attention_and_head(), updates()}) {
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
 }
 
 TEST(KernelTable, EveryOpAsksIt) {

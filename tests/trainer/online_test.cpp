@@ -156,6 +156,22 @@ TEST(Split, ThreadsAndRecomputationChangeNoBit) {
   EXPECT_EQ(lasting(recomputed.metrics.back()), lasting(expected.metrics.back()));
 }
 
+TEST(Determinism, TwentyStepsHaveTheSameBitsAtAnyNumberOfThreads) {
+  const int before = num_threads();
+  for (const WeightDType dtype :
+       {WeightDType::kFloat32, WeightDType::kBfloat16, WeightDType::kBfloat16Dot}) {
+    set_num_threads(1);
+    const Trained expected = train(tiny_grpo(), tiny_parts(20), dtype);
+    const Trained again = train(tiny_grpo(), tiny_parts(20), dtype);
+    set_num_threads(2);
+    const Trained two = train(tiny_grpo(), tiny_parts(20), dtype);
+    EXPECT_EQ(again.weights, expected.weights) << weight_dtype_name(dtype);
+    EXPECT_EQ(two.weights, expected.weights) << weight_dtype_name(dtype);
+    for (const Metrics& m : two.metrics) EXPECT_EQ(m.at("sampling/mismatched_tokens"), 0);
+  }
+  set_num_threads(before);
+}
+
 TEST(Split, MaskedAndDeadRowsKeepTheDivisor) {
   // With a KL term dead groups are computed; their split must not matter either.
   GrpoConfig grpo = tiny_grpo();

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "temper/core/file.h"
+#include "temper/kernels/backend.h"
 #include "temper/trainer/run_folder.h"
 #include "temporary_folder.h"
 #include "tiny_model.h"
@@ -210,6 +211,54 @@ TEST(Run, StopRequestSavesAndResumeFinishes) {
   EXPECT_EQ(lasting_text(folder.path() / "run/metrics.jsonl"), lasting_text(folder.path() / "whole/metrics.jsonl"));
   EXPECT_EQ(read_text_file(folder.path() / "run/model/model.safetensors"),
             read_text_file(folder.path() / "whole/model/model.safetensors"));
+}
+
+TEST(Run, ReferenceKernelsTrainWithoutAlarmAndNearTheCpuKernels) {
+  const TemporaryFolder folder;
+  const auto seen = std::make_shared<Recorder>();
+  const auto more = settings({"trainer.steps=2", "eval.every=-1", "diagnosis.action=stop", "diagnosis.stop_after=1"});
+  auto reference = more;
+  reference.push_back("trainer.kernels=reference");
+  (void)run(folder.path() / "cpu", more);
+  const RunResult r = run(folder.path() / "reference", reference, seen);
+  EXPECT_TRUE(r.completed) << r.reason;
+  for (const Alarm& a : seen->alarms) EXPECT_NE(a.kind, "mismatched_tokens");
+  ASSERT_EQ(seen->starts.size(), 1u);
+  EXPECT_NE(seen->starts[0].model.find("reference kernels"), std::string::npos);
+  EXPECT_EQ(kernels::kernel_table(), nullptr) << "the run's kernels end with it";
+  const auto first_step = [&](const char* name) {
+    std::ifstream in(folder.path() / name / "metrics.jsonl");
+    std::string line;
+    std::getline(in, line);
+    return Json::parse(line);
+  };
+  const Json a = first_step("cpu"), b = first_step("reference");
+  EXPECT_EQ(a["sampling/mismatched_tokens"], 0);
+  EXPECT_GT(b["sampling/mismatched_tokens"], 0);
+  EXPECT_EQ(a["completions/mean_length"], b["completions/mean_length"]);
+  EXPECT_NEAR(a["entropy"].get<double>(), b["entropy"].get<double>(), 1e-5);
+  EXPECT_NEAR(a["grad_norm"].get<double>(), b["grad_norm"].get<double>(),
+              1e-4 * a["grad_norm"].get<double>());
+}
+
+TEST(Run, ResumingWithOtherNumericsIsRefusedByName) {
+  const TemporaryFolder folder;
+  const fs::path output = folder.path() / "run";
+  const auto resume = [&](const std::string& assignment, bool force) {
+    return train_grpo(read_grpo_config("", "", settings({"trainer.steps=2", "eval.every=-1", assignment})),
+                      {.output = output, .resume = true, .force = force});
+  };
+  (void)run(output, settings({"trainer.steps=2", "eval.every=-1"}), std::make_shared<Recorder>(), false,
+            [] { return true; });
+  for (const std::string key : {"trainer.kernels", "trainer.weights"}) {
+    const bool kernels = key == "trainer.kernels";
+    const std::string now = kernels ? "reference" : "bfloat16", then = kernels ? "cpu" : "float32";
+    const std::string message = error_of([&] { (void)resume(key + "=" + now, false); });
+    EXPECT_EQ(message, "[resume] " + key + " is " + now + " but the checkpoint was trained with " + then +
+                           ": set " + key + "=" + then +
+                           ", or use --force to go on with other numbers");
+  }
+  EXPECT_TRUE(resume("trainer.kernels=reference", true).completed);
 }
 
 TEST(Run, AStopAtTheLastStepIsACompletedRun) {
