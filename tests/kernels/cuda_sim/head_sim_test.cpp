@@ -70,6 +70,11 @@ struct CompareOnce {
   }
 };
 
+#ifdef __SANITIZE_THREAD__
+// Each emulated thread is a new fiber there; the random rows of head_fuzz_sim_test.cpp go through
+// the same kernels.
+TEST(SamplingSim, DrawsTheTokensOfTheCpu) { test::sampling_cases(CompareOnce()); }
+#else
 TEST(HeadSim, HasTheBitsOfTheCpu) { test::head_cases(Compare()); }
 TEST(HeadSim, HasThemInBlocksOfAnySize) { test::head_cases(CompareShapes()); }
 TEST(HeadSim, HasThemOverSeveralTilesAndChunks) { test::large_head_cases(CompareOnce(), 3000); }
@@ -132,6 +137,8 @@ TEST(HeadSim, CoefficientsAreAskedForTileByTile) {
   const std::vector<float> d = dhidden.values();
   for (size_t r = 0; r < count; ++r) EXPECT_EQ(d[2 * r] != 0, r % 2 == 0) << r;
 }
+
+#endif
 
 TEST(HeadSim, BadArgumentsAreRefusedBeforeTheLaunch) {
   const auto refused = [](Status s, const char* what) {
