@@ -19,15 +19,14 @@ struct DecodeColumns {
   int64_t width;
 };
 
-/// q and k of qkv to arrays of their own.
+/// q and k, neighbours in rows of qkv, to arrays of their own.
 __global__ void __launch_bounds__(kElementThreads)
-    split_qk(const float* qkv, int64_t stride, int64_t rows, float* q, int64_t q_width, float* k,
-             int64_t k_width) {
-  const int64_t width = q_width + k_width;
+    split_qk(const float* qkv, int64_t stride, int64_t rows, DecodeColumns q, DecodeColumns k) {
+  const int64_t width = q.width + k.width;
   for_elements(rows * width, [&](int64_t i) {
     const int64_t row = i / width, column = i % width;
-    float* to =
-        column < q_width ? q + row * q_width + column : k + row * k_width + (column - q_width);
+    float* to = column < q.width ? q.p + row * q.stride + column
+                                 : k.p + row * k.stride + (column - q.width);
     *to = qkv[row * stride + column];
   });
 }
@@ -159,8 +158,9 @@ class DecodeStep {
     return LaunchChain()
         .then([&] {
           return launch(split_qk, element_blocks(r_.batch * (q_width_ + kv_width_)),
-                        kElementThreads, 0, stream_, b_.qkv, q_width_ + 2 * kv_width_, r_.batch,
-                        b_.q, q_width_, b_.k, kv_width_);
+                        kElementThreads, 0, stream_, static_cast<const float*>(b_.qkv),
+                        q_width_ + 2 * kv_width_, r_.batch, DecodeColumns{b_.q, q_width_, q_width_},
+                        DecodeColumns{b_.k, kv_width_, kv_width_});
         })
         .then([&] { return norm(b_.q, l.q_norm, b_.q, r_.batch * m_.heads, m_.head_dim); })
         .then([&] { return norm(b_.k, l.k_norm, b_.k, r_.batch * m_.kv_heads, m_.head_dim); })

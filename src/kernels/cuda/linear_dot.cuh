@@ -255,11 +255,10 @@ __device__ __forceinline__ void dot_tile(const A& a, const uint32_t* tile_a, con
   }
 }
 
-/// Runs `before(tile number)` and then multiplies, over the tiles of `depth` steps, while the next
-/// one arrives.
-template <class A, class B, class Before>
+/// Runs `consume(tile number, a, b)` over the tiles of `depth` steps while the next one arrives.
+template <class A, class B, class Consume>
 __device__ __forceinline__ void dot_pipeline(const A& a, const B& b, int64_t row, int64_t column,
-                                             int64_t depth, DotSums& sums, const Before& before) {
+                                             int64_t depth, const Consume& consume) {
   SharedArena arena;
   auto* tiles_a = arena.take<uint32_t>(2 * A::kWords);
   auto* tiles_b = arena.take<uint32_t>(2 * B::kWords);
@@ -282,8 +281,7 @@ __device__ __forceinline__ void dot_pipeline(const A& a, const B& b, int64_t row
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const bool more = tile + 1 < tiles;
     if (more) bring(tile + 1);
-    before(tile);
-    dot_tile(a, tiles_a + tile % 2 * A::kWords, b, tiles_b + tile % 2 * B::kWords, sums);
+    consume(tile, tiles_a + tile % 2 * A::kWords, tiles_b + tile % 2 * B::kWords);
     if (more) place(tile + 1);
   }
 }
@@ -322,9 +320,10 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     });
     sums.clear();
   };
-  dot_pipeline(a, b, row, column, depth, sums, [&](int64_t tile) {
+  dot_pipeline(a, b, row, column, depth, [&](int64_t tile, const uint32_t* ta, const uint32_t* tb) {
     constexpr int kTiles = kDotChunk / kDotSteps;
     if (tile > 0 && tile % kTiles == 0) flush(tile == kTiles);
+    dot_tile(a, ta, b, tb, sums);
   });
   flush(depth <= kDotChunk);
   for_runs<B>(row, column, [&](int r, int half, int q, int64_t at, int64_t c) {
@@ -347,7 +346,9 @@ __global__ void __launch_bounds__(kProductThreads, 1)
       sums.v[r][i][2 * half + q] = out.has(n + i, k) ? *out.at(n + i, k) : 0.0f;
     }
   });
-  dot_pipeline(x, dy, first_k, first_n, rows, sums, [](int64_t) {});
+  dot_pipeline(
+      x, dy, first_k, first_n, rows,
+      [&](int64_t, const uint32_t* tx, const uint32_t* tdy) { dot_tile(x, tx, dy, tdy, sums); });
   for_runs<DotRowsB>(first_k, first_n, [&](int r, int half, int q, int64_t k, int64_t n) {
     float v[4];
     DotRowsB::take(sums.v[r], half, q, v);
