@@ -15,12 +15,13 @@ TEST(Cli, TellsItsVersion) {
 
 TEST(Cli, HelpNamesTheOptionsOfEveryCommand) {
   const std::map<std::string, Words> options{
-      {"eval", {"--model", "--task", "--config", "--set", "--samples"}},
+      {"eval", {"--model", "--task", "--config", "--set", "--samples", "--kernels"}},
       {"generate",
        {"--model", "--weights", "--prompt", "--ids", "--chat", "--json", "--temperature", "--top-k",
-        "--top-p", "--min-p", "--repetition-penalty", "--max-new-tokens", "--stop", "--seed"}},
-      {"chat", {"--model", "--temperature", "--max-new-tokens", "--seed"}},
-      {"logprobs", {"--model", "--text", "--ids", "--temperature", "--json"}},
+        "--top-p", "--min-p", "--repetition-penalty", "--max-new-tokens", "--stop", "--seed",
+        "--kernels"}},
+      {"chat", {"--model", "--temperature", "--max-new-tokens", "--seed", "--kernels"}},
+      {"logprobs", {"--model", "--text", "--ids", "--temperature", "--json", "--kernels"}},
       {"tokenize", {"--model", "--file", "--plain"}},
       {"template", {"--model", "--file"}},
       {"convert", {"--model", "--output", "--format", "--dtype"}},
@@ -41,8 +42,14 @@ TEST(Cli, HelpNamesTheOptionsOfEveryCommand) {
   const Outcome grpo = temper({"train", "grpo", "--help"});
   EXPECT_EQ(grpo.code, 0);
   for (const char* name : {"--config", "--set", "--model", "--output", "--seed", "--resume",
-                           "--print-config", "--keys"}) {
+                           "--force", "--kernels", "--print-config", "--keys"}) {
     EXPECT_NE(grpo.out.find(name), std::string::npos) << name;
+  }
+  const Outcome exact = temper({"check", "exact", "--help"});
+  EXPECT_EQ(exact.code, 0);
+  for (const char* name : {"--model", "--tokens", "--precision", "--seed", "--json",
+                           "Must be 0.", "Exit code 1"}) {
+    EXPECT_NE(exact.out.find(name), std::string::npos) << name;
   }
 }
 
@@ -63,7 +70,19 @@ TEST(Cli, WhatItDoesNotUnderstandIsExitCode2) {
   const Outcome choice = temper({"convert", "--model", "m", "--output", "o", "--dtype", "int3"});
   EXPECT_EQ(choice.code, 2);
   EXPECT_TRUE(choice.says("bfloat16")) << choice.err;
-  for (const auto& o : {none, command, option, number, choice}) EXPECT_EQ(o.out, "");
+  // The CPU path stores no half precision, and says which types it does store.
+  const Outcome half = temper({"generate", "--model", "m", "--prompt", "x", "--weights", "float16"});
+  EXPECT_EQ(half.code, 2);
+  EXPECT_TRUE(half.says("float16 not in {float32,bfloat16,bfloat16_dot}")) << half.err;
+  const Outcome kernels = temper({"chat", "--model", "m", "--kernels", "gpu"});
+  EXPECT_EQ(kernels.code, 2);
+  EXPECT_TRUE(kernels.says("gpu not in {cpu,reference}")) << kernels.err;
+  const Outcome check = temper({"check", "exakt", "--model", "m"});
+  EXPECT_EQ(check.code, 2);
+  EXPECT_TRUE(check.says("did you mean \"exact\"?")) << check.err;
+  for (const auto& o : {none, command, option, number, choice, half, kernels, check}) {
+    EXPECT_EQ(o.out, "");
+  }
 }
 
 TEST(Cli, WrongInputIsExitCode1AndNamed) {
@@ -75,6 +94,8 @@ TEST(Cli, WrongInputIsExitCode1AndNamed) {
     EXPECT_TRUE(o.says(part)) << "expected: " << part << "\ncame: " << o.err;
   };
   expect({"generate", "--model", "no/model.gguf", "--prompt", "x"}, "no/model.gguf");
+  expect({"check", "exact", "--model", "no/model.gguf"}, "no/model.gguf");
+  expect({"check", "exact", "--model", "m", "--tokens", "0"}, "--tokens must be at least 1, got 0");
   expect({"inspect", "no-such-folder"}, "no-such-folder");
   expect({"report", "no-such-folder"}, "no-such-folder");
   // Said before a model is looked for.

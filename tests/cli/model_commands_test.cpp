@@ -110,6 +110,46 @@ TEST(CliModel, SampledTokensKeepTheirBitsWhenTheyAreScored) {
   }
 }
 
+TEST(CliModel, ChecksItsOwnExactness) {
+  NEEDS_MODEL();
+  const Outcome o = temper({"check", "exact", "--model", kModel, "--tokens", "1000", "--precision",
+                            "bfloat16_dot", "--json"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json json = o.json();
+  ASSERT_EQ(keys(json), (Words{"tokens", "mismatched", "control_mismatched", "control_tokens",
+                               "conditions"}))
+      << o.out;
+  EXPECT_GE(json["tokens"], 1000);
+  EXPECT_EQ(json["mismatched"], 0);
+  EXPECT_GT(json["control_mismatched"], 0);
+  EXPECT_LE(json["control_mismatched"], json["control_tokens"]);
+  EXPECT_EQ(json["conditions"].size(), 17u);
+  int64_t tokens = 0;
+  for (const auto& [name, count] : json["conditions"].items()) {
+    EXPECT_EQ(name.rfind("bfloat16_dot/", 0), 0u) << name;
+    EXPECT_EQ(keys(count), (Words{"tokens", "mismatched"})) << name;
+    tokens += count["tokens"].get<int64_t>();
+  }
+  EXPECT_EQ(tokens, json["tokens"].get<int64_t>());
+  EXPECT_TRUE(o.says("left ")) << o.err;
+}
+
+TEST(CliModel, ReferenceKernelsGiveTheSameNumbersWithinRounding) {
+  NEEDS_MODEL();
+  Words call{"generate", "--model", kModel, "--ids", join(golden<int64_t>("greedy_plain.prompt")),
+             "--temperature", "0", "--max-new-tokens", "4", "--json"};
+  const Json cpu = temper(call).json();
+  call.insert(call.end(), {"--kernels", "reference"});
+  const Outcome o = temper(call);
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json reference = o.json();
+  EXPECT_EQ(reference["ids"], cpu["ids"]);
+  EXPECT_NE(reference["logprobs"], cpu["logprobs"]) << "the CPU kernels ran in both";
+  for (size_t i = 0; i < cpu["logprobs"].size(); ++i) {
+    EXPECT_NEAR(reference["logprobs"][i].get<double>(), cpu["logprobs"][i].get<double>(), 1e-4) << i;
+  }
+}
+
 TEST(CliModel, GenerateStreamsTextAndSaysWhenItCannot) {
   NEEDS_MODEL();
   const Words call{"generate",
