@@ -72,7 +72,7 @@ __global__ void blocks_collide(float* out) {
 
 /// What atomicAdd of a float would be: the sum depends on the order of arrival.
 __global__ void float_atomic(const float* in, unsigned* sum) {
-  unsigned old = *sum, seen;
+  unsigned old = 0, seen;  // A guess: a plain read would race with the others.
   do {
     seen = old;
     old = atomicCAS(sum, seen, __float_as_uint(__uint_as_float(seen) + in[threadIdx.x]));

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(32, 1) vocabulary(const uint32_t* in, uint32_t
   atomicAdd(&counters[0], v & 15);
   atomicMax(&counters[1], v & 1023);
   atomicMin(&counters[2], v & 1023);
-  for (unsigned seen = counters[3], old; (old = atomicCAS(&counters[3], seen, seen + 1)) != seen;) {
+  for (unsigned seen = 100, old; (old = atomicCAS(&counters[3], seen, seen + 1)) != seen;) {
     seen = old;
   }
   if (lane == 4) atomicExch(&counters[4], v);

@@ -101,7 +101,7 @@ TEST(WarpSim, IntegerAtomicsDoNotLoseUpdates) {
       atomicMax(&c[1], i);
       atomicMin(&c[2], i + 3);
       atomicAdd(&wide[0], 1ull << 33);
-      for (unsigned seen = c[3], old; (old = atomicCAS(&c[3], seen, seen + 1)) != seen;) seen = old;
+      for (unsigned seen = 0, old; (old = atomicCAS(&c[3], seen, seen + 1)) != seen;) seen = old;
       if (i == 9) atomicExch(&c[4], 6u);
     });
     c.push_back(static_cast<unsigned>(wide[0] >> 33));
