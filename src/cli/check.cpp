@@ -127,8 +127,7 @@ void add_check(CLI::App& app, int& code) {
       "log-probability or entropy differs in any bit. Must be 0.\n"
       "A control scores some of them by LibTorch's own matmul and attention, whose bits depend on\n"
       "the batch: it must show mismatches, or the comparison could not see any.\n"
-      "20000 tokens of a 135M model take a minute or two on two cores, 200000 a quarter of an "
-      "hour.\n"
+      "Expect a minute or two for 20000 tokens of a 135M model on two cores.\n"
       "Exit code 1 when a token differs, or the control shows none.\n"
       "Example: temper check exact --model M --tokens 20000 --json");
   auto o = std::make_shared<ExactOptions>();
