@@ -20,7 +20,7 @@ inline constexpr int64_t kPanel = 32;
 
 /// How products are summed: two contracts, each the same bits for any number of rows and threads.
 enum class Product {
-  /// float32 activations; one fused-multiply-add chain for each chunk of 128 steps.
+  /// float32 activations; one fused-multiply-add chain for each chunk of 256 steps.
   kFma,
   /// Activations rounded to bf16 (nearest even, denormals to zero) on bf16 weights, accumulated in
   /// float32: a pair of neighbouring steps (k, k + 1) adds first its odd, then its even product, in

@@ -21,8 +21,8 @@ inline constexpr int64_t kFmaChunk = 4096, kDotChunk = 4096;
 #else
 /// Products of this many steps are summed from zero before their sum is added to the output: the
 /// rounding error grows with the chunk, not with the depth. Part of the exactness contract.
-inline constexpr int64_t kFmaChunk = 128;
-inline constexpr int64_t kDotChunk = 256;  // Longer: its flush weighs more beside a faster dot.
+inline constexpr int64_t kFmaChunk = 256;
+inline constexpr int64_t kDotChunk = 256;
 #endif
 
 /// Rows and neighbouring panels that a run covers: 1 panel; 2 for at most 6 rows; 4 for at most 3.

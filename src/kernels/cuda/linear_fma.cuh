@@ -8,7 +8,7 @@
 namespace temper::kernels::cuda {
 inline namespace TEMPER_CUDA_TARGET {
 
-inline constexpr int kFmaChunk = 128;    // As on the CPU.
+inline constexpr int kFmaChunk = 256;    // As on the CPU.
 inline constexpr int kFmaRows = 64;      // Of a block; 4 a thread.
 inline constexpr int kFmaColumns = 128;  // 8 a thread.
 inline constexpr int kFmaSteps = 16;
