@@ -209,11 +209,11 @@ TEST(KernelTable, EveryOpAsksIt) {
 }
 
 TEST(KernelTable, EmptyEntriesKeepTheCpuKernel) {
-  const HeadCase c(5, 33, 31, Stored::kFloat32);
-  const Floats cpu = c.forward(kernels::linear_logprob).logprob;
+  const HeadCase small(5, 33, 31, Stored::kFloat32);
+  const Floats cpu = small.forward(kernels::linear_logprob).logprob;
   const KernelTable empty;
   kernels::replace_kernels(&empty);
-  EXPECT_EQ(c.forward(kernels::linear_logprob).logprob, cpu);
+  EXPECT_EQ(small.forward(kernels::linear_logprob).logprob, cpu);
   kernels::replace_kernels(nullptr);
 }
 
