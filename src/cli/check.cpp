@@ -42,7 +42,7 @@ class Bar {
     std::fprintf(stderr, "%s[%-*s] %3.0f %%  %.0f tok/s  left %s  %s%s", terminal_ ? "\r" : "",
                  kWidth, bar.c_str(), 100 * share,
                  seconds > 0 ? static_cast<double>(done) / seconds : 0,
-                 format_duration(share > 0 ? seconds / share - seconds : -1).c_str(),
+                 format_duration(share > 0.005 ? seconds / share - seconds : -1).c_str(),
                  condition.c_str(), terminal_ ? "\x1b[K" : "\n");
     std::fflush(stderr);
   }
@@ -118,13 +118,10 @@ void add_check(CLI::App& app, int& code) {
   CLI::App* cmd = group->add_subcommand(
       "exact",
       "Is a sampled token's log-probability, bit for bit, the one that training computes?\n"
-      "Samples with the rollout engine in batches of 1 to 64, on 1 and 2 threads, prompts "
-      "computed\n"
-      "in chunks, shared and not, sequences joining, leaving and giving way for memory; scores "
-      "the\n"
-      "tokens by the trainer's forward as trees, alone and in shuffled packings; counts those "
-      "whose\n"
-      "log-probability or entropy differs in any bit. Must be 0.\n"
+      "Samples with the rollout engine in batches of 1 to 64, on 1 and 2 threads, prompts in\n"
+      "chunks, shared and not, sequences joining, leaving and giving way for memory; scores the\n"
+      "tokens by the trainer's forward as trees, alone and in shuffled packings; counts those\n"
+      "whose log-probability or entropy differs in any bit. Must be 0.\n"
       "A control scores some of them by LibTorch's own matmul and attention, whose bits depend on\n"
       "the batch: it must show mismatches, or the comparison could not see any.\n"
       "Expect a minute or two for 20000 tokens of a 135M model on two cores.\n"
