@@ -14,12 +14,13 @@ constexpr int64_t kSizes[][3] = {  // rows, vocabulary, k
 void expect_agreement(const HeadCase& c, const std::string& what) {
   const auto got = c.forward(kernels::linear_logprob);
   const auto want = c.forward(reference().linear_logprob);
-  // Logits are rounded at their own size, and so is everything that is made of them.
+  // Logits are rounded at their own size, and so is everything that is made of them. A chunk of the
+  // product is a chain of 256 roundings.
   const double size = c.largest_logit() + 8;
-  expect_within(got.logprob, want.logprob, size, 6, what + ", logprob");
-  expect_within(got.entropy, want.entropy, size, 6, what + ", entropy");
-  expect_within(got.max, want.max, size, 6, what + ", max");
-  expect_within(got.log_sum, want.log_sum, size, 6, what + ", log_sum");
+  expect_within(got.logprob, want.logprob, size, 10, what + ", logprob");
+  expect_within(got.entropy, want.entropy, size, 10, what + ", entropy");
+  expect_within(got.max, want.max, size, 10, what + ", max");
+  expect_within(got.log_sum, want.log_sum, size, 10, what + ", log_sum");
   for (const bool entropy : {false, true}) {
     const auto d = c.backward(kernels::linear_logprob_backward, want, entropy);
     const auto gradients = c.backward(reference().linear_logprob_backward, want, entropy);
