@@ -80,7 +80,7 @@ TEST(Exactness, RealModelKeepsTheBits) {
   if (!std::filesystem::exists(testing_nn::default_model())) {
     GTEST_SKIP() << "run scripts/setup for the default model";
   }
-  // A quarter of an hour when it is asked for, else seconds on an idle machine.
+  // Some twenty minutes when it is asked for, else about one on two cores.
   const bool slow = std::getenv("TEMPER_SLOW_TESTS") != nullptr;
   const int64_t tokens = slow ? 200000 : 1000;
   ExactnessOptions options{.tokens = tokens};
