@@ -1,17 +1,16 @@
 // One GRPO step of the demo against the floating-point operations it needs: matrix products at the
 // rate that LibTorch's own fp32 and bf16 products reach in this process, at the model's shapes.
-// Prints JSON. Usage: step_bench MODEL [steps]
+// Prints JSON. Usage: step_bench MODEL [steps] [weights]
 #include <ATen/Parallel.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "rounds.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/core/torch.h"
@@ -21,16 +20,8 @@
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
-}
+using temper::benchmarks::median;
+using temper::benchmarks::seconds_of;
 
 /// Matrix weights of the trunk, and those of the head.
 struct Weights {
@@ -60,9 +51,9 @@ double libtorch_rate(const temper::CausalLM& lm, int64_t rows, at::ScalarType ty
   }
   std::vector<double> times;
   for (int round = 0; round < 9; ++round) {
-    const auto start = Clock::now();
-    for (const auto& [x, w] : products) (void)at::matmul(x, w.t());
-    times.push_back(seconds_since(start));
+    times.push_back(seconds_of([&] {
+      for (const auto& [x, w] : products) (void)at::matmul(x, w.t());
+    }));
   }
   return flops / median(times);
 }
