@@ -37,14 +37,14 @@ template <class A, class B>
 Status launch_fma_rows(const A& a, const B& b, const RowsOut& out, int64_t depth, Stream stream) {
   dim3 grid;
   if (!plan_blocks(out.rows, kFmaRows, out.columns, kFmaColumns, &grid)) return too_large();
-  return launch(fma_rows<B>, grid, kProductThreads, fma_shared<A, B>(), stream, a, b, out, depth);
+  return launch(fma_rows<B>, grid, kProductThreads, tile_shared<float, A, B>(), stream, a, b, out, depth);
 }
 template <class B>
 Status launch_dot_rows(const DotRowsA& a, const B& b, const RowsOut& out, int64_t depth,
                        Stream stream) {
   dim3 grid;
   if (!plan_blocks(out.rows, kDotRows, out.columns, kDotColumns, &grid)) return too_large();
-  return launch(dot_rows<B>, grid, kProductThreads, dot_shared<DotRowsA, B>(), stream, a, b, out,
+  return launch(dot_rows<B>, grid, kProductThreads, tile_shared<uint32_t, DotRowsA, B>(), stream, a, b, out,
                 depth);
 }
 
@@ -142,9 +142,9 @@ inline Status launch_linear_backward_weight(const LinearBackwardWeightArgs& g, S
   dim3 grid;
   if (!plan_blocks(g.k, dot ? kDotRows : kFmaRows, g.n, kDotColumns, &grid)) return too_large();
   const Status status =
-      dot ? launch(dot_weight, grid, kProductThreads, dot_shared<DotColumnsA, DotRowsB>(), stream,
+      dot ? launch(dot_weight, grid, kProductThreads, tile_shared<uint32_t, DotColumnsA, DotRowsB>(), stream,
                    DotColumnsA{x}, DotRowsB{{}, dy}, out, g.rows)
-          : launch(fma_weight, grid, kProductThreads, fma_shared<FmaColumnsA, FmaRowsB>(), stream,
+          : launch(fma_weight, grid, kProductThreads, tile_shared<float, FmaColumnsA, FmaRowsB>(), stream,
                    FmaColumnsA{x}, FmaRowsB{{}, dy}, out, g.rows);
   if (!status.ok() || g.dbias == nullptr) return status;
   return launch(bias_gradient, element_blocks(g.n), kElementThreads, 0, stream, dy, g.dbias);

@@ -255,41 +255,6 @@ __device__ __forceinline__ void dot_tile(const A& a, const uint32_t* tile_a, con
   }
 }
 
-/// Runs `consume(tile number, a, b)` over the tiles of `depth` steps while the next one arrives.
-template <class A, class B, class Consume>
-__device__ __forceinline__ void dot_pipeline(const A& a, const B& b, int64_t row, int64_t column,
-                                             int64_t depth, const Consume& consume) {
-  SharedArena arena;
-  auto* tiles_a = arena.take<uint32_t>(2 * A::kWords);
-  auto* tiles_b = arena.take<uint32_t>(2 * B::kWords);
-  typename A::Staged staged_a;
-  typename B::Staged staged_b;
-  const auto bring = [&](int64_t tile) {
-    a.fetch(row, tile * kDotSteps, staged_a);
-    b.fetch(column, tile * kDotSteps, tiles_b + tile % 2 * B::kWords, staged_b);
-    async_commit();
-  };
-  const auto place = [&](int64_t tile) {
-    a.place(staged_a, tiles_a + tile % 2 * A::kWords);
-    b.place(staged_b, tiles_b + tile % 2 * B::kWords);
-    async_wait<0>();
-    __syncthreads();
-  };
-  const int64_t tiles = (depth + kDotSteps - 1) / kDotSteps;
-  bring(0);
-  place(0);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const bool more = tile + 1 < tiles;
-    if (more) bring(tile + 1);
-    consume(tile, tiles_a + tile % 2 * A::kWords, tiles_b + tile % 2 * B::kWords);
-    if (more) place(tile + 1);
-  }
-}
-template <class A, class B>
-constexpr size_t dot_shared() {
-  return shared_bytes<uint32_t>(2 * A::kWords) + shared_bytes<uint32_t>(2 * B::kWords);
-}
-
 /// The first `count` of four floats.
 __device__ __forceinline__ void store4(float* p, const float (&v)[4], int64_t count, bool aligned) {
   if (aligned && count >= 4) {
@@ -320,7 +285,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     });
     sums.clear();
   };
-  dot_pipeline(a, b, row, column, depth, [&](int64_t tile, const uint32_t* ta, const uint32_t* tb) {
+  tile_pipeline<uint32_t, kDotSteps>(a, b, row, column, depth, [&](int64_t tile, const uint32_t* ta, const uint32_t* tb) {
     constexpr int kTiles = kDotChunk / kDotSteps;
     if (tile > 0 && tile % kTiles == 0) flush(tile == kTiles);
     dot_tile(a, ta, b, tb, sums);
@@ -346,7 +311,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
       sums.v[r][i][2 * half + q] = out.has(n + i, k) ? *out.at(n + i, k) : 0.0f;
     }
   });
-  dot_pipeline(
+  tile_pipeline<uint32_t, kDotSteps>(
       x, dy, first_k, first_n, rows,
       [&](int64_t, const uint32_t* tx, const uint32_t* tdy) { dot_tile(x, tx, dy, tdy, sums); });
   for_runs<DotRowsB>(first_k, first_n, [&](int r, int half, int q, int64_t k, int64_t n) {

@@ -264,41 +264,10 @@ __device__ __forceinline__ void fma_tile(const float* a, const B& b, const float
   }
 }
 
-/// Runs `consume(tile number, a, b)` over the tiles of `depth` steps while the next one arrives.
-template <class A, class B, class Consume>
-__device__ __forceinline__ void fma_pipeline(const A& a, const B& b, int64_t row, int64_t column,
-                                             int64_t depth, const Consume& consume) {
-  SharedArena arena;
-  auto* tiles_a = arena.take<float>(2 * A::kWords);
-  auto* tiles_b = arena.take<float>(2 * B::kWords);
-  typename A::Staged staged_a;
-  typename B::Staged staged_b;
-  const auto bring = [&](int64_t tile) {
-    a.fetch(row, tile * kFmaSteps, staged_a);
-    b.fetch(column, tile * kFmaSteps, tiles_b + tile % 2 * B::kWords, staged_b);
-    async_commit();
-  };
-  const auto place = [&](int64_t tile) {
-    a.place(staged_a, tiles_a + tile % 2 * A::kWords);
-    b.place(staged_b, tiles_b + tile % 2 * B::kWords);
-    async_wait<0>();
-    __syncthreads();
-  };
-  const int64_t tiles = (depth + kFmaSteps - 1) / kFmaSteps;
-  bring(0);
-  place(0);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const bool more = tile + 1 < tiles;
-    if (more) bring(tile + 1);
-    const int64_t left = depth - tile * kFmaSteps;
-    consume(tile, static_cast<int>(left < kFmaSteps ? left : kFmaSteps),
-            tiles_a + tile % 2 * A::kWords, tiles_b + tile % 2 * B::kWords);
-    if (more) place(tile + 1);
-  }
-}
-template <class A, class B>
-constexpr size_t fma_shared() {
-  return shared_bytes<float>(2 * A::kWords) + shared_bytes<float>(2 * B::kWords);
+/// Steps of a tile of `depth` steps: all but the last are full.
+__device__ __forceinline__ int fma_steps(int64_t depth, int64_t tile) {
+  const int64_t left = depth - tile * kFmaSteps;
+  return static_cast<int>(left < kFmaSteps ? left : kFmaSteps);
 }
 
 /// out = A B over rows of y or dx: the chunks' sums are added in order.
@@ -322,13 +291,13 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     }
     sums.clear();
   };
-  fma_pipeline(a, b, row, column, depth,
-               [&](int64_t tile, int steps, const float* ta, const float* tb) {
-                 if (tile > 0 && tile % (kFmaChunk / kFmaSteps) == 0) {
-                   flush(tile == kFmaChunk / kFmaSteps);
-                 }
-                 fma_tile(ta, b, tb, steps, sums);
-               });
+  tile_pipeline<float, kFmaSteps>(
+      a, b, row, column, depth, [&](int64_t tile, const float* ta, const float* tb) {
+        if (tile > 0 && tile % (kFmaChunk / kFmaSteps) == 0) {
+          flush(tile == kFmaChunk / kFmaSteps);
+        }
+        fma_tile(ta, b, tb, fma_steps(depth, tile), sums);
+      });
   flush(depth <= kFmaChunk);
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
@@ -358,9 +327,10 @@ __global__ void __launch_bounds__(kProductThreads, 2)
       sums.v[r][c] = out.has(column, own_k + r) ? *out.at(column, own_k + r) : 0.0f;
     }
   }
-  fma_pipeline(x, dy, k, n, rows, [&](int64_t, int steps, const float* tx, const float* tdy) {
-    fma_tile(tx, dy, tdy, steps, sums);
-  });
+  tile_pipeline<float, kFmaSteps>(
+      x, dy, k, n, rows, [&](int64_t tile, const float* tx, const float* tdy) {
+        fma_tile(tx, dy, tdy, fma_steps(rows, tile), sums);
+      });
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
 #pragma unroll

@@ -121,5 +121,41 @@ struct WeightOut {
   }
 };
 
+/// Runs `consume(tile number, a, b)` over the tiles of kSteps of `depth` steps while the next one
+/// arrives. Shared memory: two tiles of each operand, in Words.
+template <class Word, int kSteps, class A, class B, class Consume>
+__device__ __forceinline__ void tile_pipeline(const A& a, const B& b, int64_t row, int64_t column,
+                                              int64_t depth, const Consume& consume) {
+  SharedArena arena;
+  auto* tiles_a = arena.take<Word>(2 * A::kWords);
+  auto* tiles_b = arena.take<Word>(2 * B::kWords);
+  typename A::Staged staged_a;
+  typename B::Staged staged_b;
+  const auto bring = [&](int64_t tile) {
+    a.fetch(row, tile * kSteps, staged_a);
+    b.fetch(column, tile * kSteps, tiles_b + tile % 2 * B::kWords, staged_b);
+    async_commit();
+  };
+  const auto place = [&](int64_t tile) {
+    a.place(staged_a, tiles_a + tile % 2 * A::kWords);
+    b.place(staged_b, tiles_b + tile % 2 * B::kWords);
+    async_wait<0>();
+    __syncthreads();
+  };
+  const int64_t tiles = (depth + kSteps - 1) / kSteps;
+  bring(0);
+  place(0);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const bool more = tile + 1 < tiles;
+    if (more) bring(tile + 1);
+    consume(tile, tiles_a + tile % 2 * A::kWords, tiles_b + tile % 2 * B::kWords);
+    if (more) place(tile + 1);
+  }
+}
+template <class Word, class A, class B>
+constexpr size_t tile_shared() {
+  return shared_bytes<Word>(2 * A::kWords) + shared_bytes<Word>(2 * B::kWords);
+}
+
 }  // namespace TEMPER_CUDA_TARGET
 }  // namespace temper::kernels::cuda
