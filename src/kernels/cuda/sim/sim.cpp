@@ -57,6 +57,9 @@ struct Grid {
   size_t arena_used = 0, shared_left = 0;
   std::vector<Array> arrays;  // Of the running block.
   std::vector<BlockTokens> tokens;
+  // ThreadSanitizer's fibers that no launch uses, to be used again: to make one costs a millisecond.
+  // A launch's beginning and end order it after what they did before.
+  std::vector<void*> clocks;
   size_t block_number = 0;
   char start_token = 0, end_token = 0;
   bool running = false;
@@ -132,8 +135,24 @@ uint3 unflatten(size_t i, const dim3& d) {
           static_cast<unsigned>(i / d.x / d.y)};
 }
 
+void* take_clock() {
+  if (g().clocks.empty()) return create_clock();
+  void* const clock = g().clocks.back();
+  g().clocks.pop_back();
+  return clock;
+}
+
+/// The clocks of a launch that has ended.
+void give_clocks_back(const std::deque<void*>& clocks) {
+  if (g().error.empty()) {
+    g().clocks.insert(g().clocks.end(), clocks.rbegin(), clocks.rend());
+  } else {
+    for (void* clock : clocks) destroy_clock(clock, true);
+  }
+}
+
 void start_thread(Thread& t, const ThreadCtx& where, char* stack) {
-  void* const clock = create_clock();
+  void* const clock = take_clock();
   t.copies.clear();
   std::fill(std::begin(t.warp_syncs), std::end(t.warp_syncs), 0u);
   t.barriers = 0;
@@ -158,7 +177,7 @@ void check_shape(dim3 grid, dim3 block, size_t shared) {
   }
 }
 
-/// `clocks` gets those of the last fibers, to be destroyed at the end.
+/// `clocks` gets those of the last fibers.
 void run_blocks(dim3 grid, dim3 block, size_t shared, std::deque<void*>& clocks, char* stacks) {
   const size_t n = g().threads.size(), blocks = size_t{grid.x} * grid.y * grid.z;
   std::vector<size_t> order(blocks);
@@ -274,6 +293,7 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   g().failure = {};
   g().random.seed(options.seed);
   g().tokens.assign(under_thread_sanitizer() ? blocks : 1, {});
+  poison(g().arena, g().arena_used);  // The arrays of the last launch.
   g().arena_used = kGuardBytes;
   release(&g().start_token);
   std::deque<void*> clocks;
@@ -281,7 +301,7 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   run_blocks(grid, block, shared_bytes, clocks, stacks);
   g().running = false;
   acquire(&g().end_token);
-  for (void* clock : clocks) destroy_clock(clock, !g().error.empty());
+  give_clocks_back(clocks);
   unmap_pages(stacks, stack_bytes);
   if (!g().error.empty()) throw std::runtime_error("[sim] " + g().error);
 }
