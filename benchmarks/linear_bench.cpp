@@ -63,7 +63,8 @@ void measure(benchmark::State& state, Kind kind, double weight_bytes, const Call
   });
   const double flops = 2.0 * static_cast<double>(state.range(0) * state.range(1) * state.range(2));
   const double calls_a_second = static_cast<double>(state.iterations()) / seconds;
-  static const temper::benchmarks::Roof roof = temper::benchmarks::RoofProbe().measure();
+  static const temper::benchmarks::RoofProbe probe;
+  const temper::benchmarks::Roof roof = probe.measure();  // Each time: the rate of reading drifts.
   const double peak = kind == Kind::kDot ? roof.dot : roof.fma;
   state.counters["GFLOP/s"] = flops * calls_a_second / 1e9;
   state.counters["of_peak"] = peak > 0 ? flops * calls_a_second / peak : 0;

@@ -56,13 +56,13 @@ Floats run_linear(const Case& c, const Floats& x, int64_t rows) {
 
 float rounded(float x) { return bf16_to_float(float_to_bf16(x)); }
 
-// Oracle of kDot: pairs, the odd product first, in chunks of 256.
+// Oracle of kDot: pairs, the odd product first, in chunks of 512.
 float dot_chain(const Case& c, const float* x, int64_t n) {
   float total = 0;
   const float* w = c.rows.data() + n * c.k;
-  for (int64_t begin = 0; begin < c.k; begin += 256) {
+  for (int64_t begin = 0; begin < c.k; begin += 512) {
     float acc = 0;
-    for (int64_t k = begin; k < std::min(c.k, begin + 256); k += 2) {
+    for (int64_t k = begin; k < std::min(c.k, begin + 512); k += 2) {
       if (k + 1 < c.k) acc = std::fmaf(rounded(x[k + 1]), w[k + 1], acc);
       acc = std::fmaf(rounded(x[k]), w[k], acc);
     }

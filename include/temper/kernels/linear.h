@@ -24,7 +24,7 @@ enum class Product {
   kFma,
   /// Activations rounded to bf16 (nearest even, denormals to zero) on bf16 weights, accumulated in
   /// float32: a pair of neighbouring steps (k, k + 1) adds first its odd, then its even product, in
-  /// chunks of 256 steps. Twice the rate where the CPU has the instruction, and the same bits by
+  /// chunks of 512 steps. Twice the rate where the CPU has the instruction, and the same bits by
   /// fma where it has not (a partial sum below 2^-126 excepted, which the instruction takes for 0).
   kDot,
 };

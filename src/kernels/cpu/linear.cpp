@@ -90,7 +90,7 @@ void swiglu_panels(const LinearArgs& g, const Operands& o) {
 template <class Operands>
 void all_panels(const LinearArgs& g, const Operands& o) {
   if (g.swiglu != nullptr) return swiglu_panels(g, o);
-  parallel_for(panel_count(g.weight.n), 1,
+  parallel_for(panel_count(g.weight.n), panels_at_once(g.rows),
                [&](int64_t begin, int64_t end) { linear_panels(g, o, begin, end); });
 }
 
