@@ -192,6 +192,12 @@ void CausalLM::finish_gradients() {
   embed_grad_.clear();
 }
 
+std::vector<Parameter*> CausalLM::parameter_list() const {
+  std::vector<Parameter*> out;
+  for (const auto& p : params_) out.push_back(p.get());
+  return out;
+}
+
 size_t CausalLM::weight_bytes() const {
   size_t total = 0;
   for (const auto& p : params_) total += p->bytes();

@@ -28,7 +28,7 @@ void OnlineConfig::validate() const {
 OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
     : policy_(policy), parts_(std::move(parts)),
       engine_(policy.lm(), policy.text(), parts_.rollout),
-      optimizer_(policy.lm(), parts_.optimizer),
+      optimizer_(policy.lm().parameter_list(), parts_.optimizer),
       sampler_(parts_.prompts.examples.size(), parts_.seed) {
   parts_.config.validate();
   TEMPER_CHECK(parts_.rollout.temperature > 0,
@@ -39,7 +39,7 @@ OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
   (void)learning_rate(parts_.schedule, 0, parts_.total_steps);  // Refuses a bad schedule now.
   TEMPER_CHECK(!parts_.algorithm.needs_reference || parts_.config.ref_sync_every == 0 ||
                    policy.lm().dtype() == WeightDType::kFloat32,
-               "grpo.ref_sync_every needs float32 weights: a bf16 reference keeps no float32 values "
+               "grpo.ref_sync_every needs float32 weights: a rounded reference keeps no float32 values "
                "to blend with");
   tape_.forward.checkpoint = parts_.config.gradient_checkpointing;
   if (parts_.algorithm.needs_reference) reference_ = ReferenceModel::copy_of(policy);

@@ -33,9 +33,10 @@ void OptimizerConfig::validate() const {
   TEMPER_CHECK(max_grad_norm >= 0, "optimizer.max_grad_norm must be at least 0, got ", max_grad_norm);
 }
 
-Optimizer::Optimizer(CausalLM& model, OptimizerConfig config) : model_(model), config_(config) {
+Optimizer::Optimizer(std::vector<Parameter*> parameters, OptimizerConfig config)
+    : parameters_(std::move(parameters)), config_(config) {
   config_.validate();
-  for (const auto& p : model_.parameters()) {
+  for (const Parameter* p : parameters_) {
     TEMPER_CHECK(p->grad.defined(), "[optimizer] ", p->name, " is frozen: load the model as trainable");
     exp_avg_.push_back(float_zeros(p->elements()));
     exp_avg_sq_.push_back(float_zeros(p->elements()));
@@ -43,9 +44,8 @@ Optimizer::Optimizer(CausalLM& model, OptimizerConfig config) : model_(model), c
 }
 
 Optimizer::Result Optimizer::step(double learning_rate) {
-  const auto params = model_.parameters();
   std::vector<double> squares;
-  for (const auto& p : params) {
+  for (Parameter* p : parameters_) {
     const double s = kernels::sum_of_squares(p->grad_data(), p->elements());
     TEMPER_CHECK(std::isfinite(s), "[optimizer] the gradient of ", p->name,
                  " is not finite; the weights were left as they are. Lower the learning rate, or "
@@ -56,8 +56,8 @@ Optimizer::Result Optimizer::step(double learning_rate) {
   const auto scale =
       static_cast<float>(kernels::clip_factor(result.grad_norm, config_.max_grad_norm));
   ++steps_;
-  for (size_t i = 0; i < params.size(); ++i) {
-    Parameter& p = *params[i];
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& p = *parameters_[i];
     kernels::adamw({.param = p.data(), .grad = p.grad_data(),
                     .exp_avg = exp_avg_[i].data_ptr<float>(),
                     .exp_avg_sq = exp_avg_sq_[i].data_ptr<float>(),
@@ -67,7 +67,7 @@ Optimizer::Result Optimizer::step(double learning_rate) {
                     .beta1 = config_.beta1, .beta2 = config_.beta2, .eps = config_.eps,
                     .weight_decay = p.matrix ? config_.weight_decay : 0.0, .step = steps_});
   }
-  model_.zero_gradients();
+  for (Parameter* p : parameters_) p->grad.zero_();
   return result;
 }
 
@@ -79,21 +79,19 @@ size_t Optimizer::bytes() const {
 
 void Optimizer::save(const std::filesystem::path& file) const {
   std::vector<NamedTensor> tensors;
-  const auto params = model_.parameters();
-  for (size_t i = 0; i < params.size(); ++i) {
-    const std::vector<int64_t> shape{params[i]->elements()};
-    tensors.push_back({"exp_avg." + params[i]->name, DType::kF32, shape, bytes_of(exp_avg_[i])});
-    tensors.push_back({"exp_avg_sq." + params[i]->name, DType::kF32, shape, bytes_of(exp_avg_sq_[i])});
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const std::vector<int64_t> shape{parameters_[i]->elements()};
+    tensors.push_back({"exp_avg." + parameters_[i]->name, DType::kF32, shape, bytes_of(exp_avg_[i])});
+    tensors.push_back({"exp_avg_sq." + parameters_[i]->name, DType::kF32, shape, bytes_of(exp_avg_sq_[i])});
   }
   write_safetensors(file, tensors);
 }
 
 void Optimizer::load(const std::filesystem::path& file, int64_t steps) {
   const SafetensorsFile state = SafetensorsFile::open(file);
-  const auto params = model_.parameters();
-  for (size_t i = 0; i < params.size(); ++i) {
-    restore(state, "exp_avg." + params[i]->name, exp_avg_[i]);
-    restore(state, "exp_avg_sq." + params[i]->name, exp_avg_sq_[i]);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    restore(state, "exp_avg." + parameters_[i]->name, exp_avg_[i]);
+    restore(state, "exp_avg_sq." + parameters_[i]->name, exp_avg_sq_[i]);
   }
   steps_ = steps;
 }

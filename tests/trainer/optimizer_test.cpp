@@ -33,7 +33,7 @@ TEST(Optimizer, TwoStepsByTheFormula) {
   PolicyModel policy = tiny_policy();
   const OptimizerConfig config{.beta1 = 0.8, .beta2 = 0.9, .eps = 1e-3, .weight_decay = 0.5,
                                .max_grad_norm = 2.0};
-  Optimizer optimizer(policy.lm(), config);
+  Optimizer optimizer(policy.lm().parameter_list(), config);
   std::vector<std::vector<double>> w, m, v;
   for (const auto& values : weights_of(policy)) {
     w.emplace_back(values.begin(), values.end());
@@ -70,7 +70,7 @@ TEST(Optimizer, TwoStepsByTheFormula) {
 TEST(Optimizer, SmallGradientsAreNotScaledAndZeroTurnsClippingOff) {
   const auto weights = [](double limit, double size) {
     PolicyModel policy = tiny_policy();
-    Optimizer optimizer(policy.lm(), {.eps = 1e-2, .max_grad_norm = limit});
+    Optimizer optimizer(policy.lm().parameter_list(), {.eps = 1e-2, .max_grad_norm = limit});
     fill_gradients(policy, size);
     (void)optimizer.step(0.1);
     return weights_of(policy);
@@ -82,7 +82,7 @@ TEST(Optimizer, SmallGradientsAreNotScaledAndZeroTurnsClippingOff) {
 TEST(Optimizer, BadGradientIsNamedAndChangesNothing) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     PolicyModel policy = tiny_policy();
-    Optimizer optimizer(policy.lm(), {});
+    Optimizer optimizer(policy.lm().parameter_list(), {});
     fill_gradients(policy, 0.1);
     Parameter& last = *policy.lm().parameters().back();
     last.grad_data()[last.elements() - 1] = bad;
@@ -98,13 +98,13 @@ TEST(Optimizer, SavedMomentsContinueWithTheSameBits) {
   PolicyModel whole = tiny_policy();
   PolicyModel resumed = tiny_policy();
   {
-    Optimizer a(whole.lm(), {}), b(resumed.lm(), {});
+    Optimizer a(whole.lm().parameter_list(), {}), b(resumed.lm().parameter_list(), {});
     for (Optimizer* o : {&a, &b}) {
       fill_gradients(o == &a ? whole : resumed, 1.0);
       (void)o->step(0.01);
     }
     b.save(folder.path() / "moments.safetensors");
-    Optimizer c(resumed.lm(), {});
+    Optimizer c(resumed.lm().parameter_list(), {});
     c.load(folder.path() / "moments.safetensors", 1);
     fill_gradients(whole, 0.3);
     fill_gradients(resumed, 0.3);
@@ -116,11 +116,11 @@ TEST(Optimizer, SavedMomentsContinueWithTheSameBits) {
 
 TEST(Optimizer, FrozenModelAndBadSettingsAreRefused) {
   PolicyModel frozen = PolicyModel::load(tiny_model().string(), WeightDType::kFloat32, Trainable::kNo);
-  EXPECT_NE(error_of([&] { Optimizer(frozen.lm(), {}); }).find("trainable"), std::string::npos);
+  EXPECT_NE(error_of([&] { Optimizer(frozen.lm().parameter_list(), {}); }).find("trainable"), std::string::npos);
   PolicyModel policy = tiny_policy();
-  EXPECT_NE(error_of([&] { Optimizer(policy.lm(), {.beta2 = 1.0}); }).find("optimizer.beta2"),
+  EXPECT_NE(error_of([&] { Optimizer(policy.lm().parameter_list(), {.beta2 = 1.0}); }).find("optimizer.beta2"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { Optimizer(policy.lm(), {.eps = 0}); }).find("optimizer.eps"),
+  EXPECT_NE(error_of([&] { Optimizer(policy.lm().parameter_list(), {.eps = 0}); }).find("optimizer.eps"),
             std::string::npos);
 }
 

@@ -91,6 +91,8 @@ class CausalLM {
 
   /// All weights, in a fixed order. A tied head is the embedding.
   [[nodiscard]] std::span<const std::unique_ptr<Parameter>> parameters() const { return params_; }
+  /// The same as pointers, for an optimizer.
+  [[nodiscard]] std::vector<Parameter*> parameter_list() const;
   [[nodiscard]] Parameter& head() const { return tied_head_ ? *embed_ : *lm_head_; }
   [[nodiscard]] size_t weight_bytes() const;
 

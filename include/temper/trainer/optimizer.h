@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "temper/nn/causal_lm.h"
+#include "temper/nn/parameter.h"
 
 namespace temper {
 
@@ -27,12 +27,12 @@ struct OptimizerConfig {
   void validate() const;
 };
 
-/// AdamW over a model's parameters: float32 masters, the bf16 copy written back in the same pass.
-/// Bits do not depend on threads.
+/// AdamW over parameters: float32 masters, the 16-bit copy written back in the same pass. Bits do
+/// not depend on threads.
 class Optimizer {
  public:
-  /// @param model  must outlive the optimizer and be trainable.
-  Optimizer(CausalLM& model, OptimizerConfig config);
+  /// @param parameters  trainable; they must outlive the optimizer, and keep their order.
+  Optimizer(std::vector<Parameter*> parameters, OptimizerConfig config);
 
   struct Result {
     double grad_norm = 0;  ///< Global norm before clipping.
@@ -51,7 +51,7 @@ class Optimizer {
   void load(const std::filesystem::path& file, int64_t steps);
 
  private:
-  CausalLM& model_;
+  std::vector<Parameter*> parameters_;
   OptimizerConfig config_;
   std::vector<at::Tensor> exp_avg_;
   std::vector<at::Tensor> exp_avg_sq_;
