@@ -28,12 +28,7 @@ const char* unavailable_reason() { return kReason; }
 Status adamw(const AdamWArgs&, const float*, Stream) { return kRefusal; }
 Status sum_of_squares(const float*, int64_t, double*, double*, Stream) { return kRefusal; }
 Status clip_factor(const ClipArgs&, Stream) { return kRefusal; }
-Status embedding(const float*, int64_t, std::span<const int32_t>, float*, Stream) {
-  return kRefusal;
-}
-Status embedding(const uint16_t*, int64_t, std::span<const int32_t>, float*, Stream) {
-  return kRefusal;
-}
+Status embedding(const PackedWeight&, std::span<const int32_t>, float*, Stream) { return kRefusal; }
 Status gae(const GaeArgs&, Stream) { return kRefusal; }
 Status group_advantages(const GroupAdvantagesArgs&, Stream) { return kRefusal; }
 Status kl_penalty(const KlPenaltyArgs&, Stream) { return kRefusal; }

@@ -1,6 +1,8 @@
 #include "temper/nn/causal_lm.h"
 
 #include <algorithm>
+#include <cmath>
+#include <span>
 #include <string>
 
 #include "temper/core/error.h"
@@ -9,7 +11,7 @@
 namespace temper {
 
 const std::vector<std::string>& weight_dtype_names() {
-  static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot"};
+  static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot", "float16"};
   return names;
 }
 
@@ -20,8 +22,8 @@ const char* weight_dtype_name(WeightDType dtype) {
 WeightDType parse_weight_dtype(std::string_view name) {
   const auto& names = weight_dtype_names();
   const auto at = std::find(names.begin(), names.end(), name);
-  TEMPER_CHECK(at != names.end(), "[weights] expected float32, bfloat16 or bfloat16_dot, got \"",
-               name, "\"");
+  TEMPER_CHECK(at != names.end(),
+               "[weights] expected float32, bfloat16, bfloat16_dot or float16, got \"", name, "\"");
   return static_cast<WeightDType>(at - names.begin());
 }
 
@@ -118,7 +120,7 @@ void CausalLM::allocate() {
   const auto rounded = [&](const Parameter& p) {
     return p.matrix && dtype_ != WeightDType::kFloat32;
   };
-  // A frozen bf16 matrix has float32 values only while it is loaded.
+  // A frozen 16-bit matrix has float32 values only while it is loaded.
   const auto keeps_value = [&](const Parameter& p) { return trains || !rounded(p); };
   const auto arena = [&](at::ScalarType type, const auto& wanted) {
     size_t bytes = 0;
@@ -128,14 +130,26 @@ void CausalLM::allocate() {
     return TensorArena(bytes);
   };
   TensorArena values = arena(at::kFloat, keeps_value);
-  TensorArena halves = arena(at::kShort, rounded);
+  const at::ScalarType half = dtype_ == WeightDType::kFloat16 ? at::kHalf : at::kBFloat16;
+  TensorArena halves = arena(half, rounded);
   TensorArena grads = arena(at::kFloat, [&](const Parameter&) { return trains; });
   for (auto& p : params_) {
     if (keeps_value(*p)) p->value = values.zeros(p->elements(), at::kFloat);
-    if (rounded(*p)) p->half = halves.zeros(p->elements(), at::kShort);
+    if (rounded(*p)) p->half = halves.zeros(p->elements(), half);
     if (trains) p->grad = grads.zeros(p->elements(), at::kFloat);
   }
 }
+
+namespace {
+
+void check_half_range(const std::string& name, std::span<const float> values) {
+  for (const float v : values) {
+    TEMPER_CHECK(!std::isfinite(v) || std::abs(v) < 65520, "[load] ", name, " holds ", v,
+                 ", which float16 cannot; use another weight type");
+  }
+}
+
+}  // namespace
 
 void CausalLM::load(const WeightSource& weights) {
   check_shapes(weights);  // Before memory is asked for by the sizes that a file claims.
@@ -147,6 +161,7 @@ void CausalLM::load(const WeightSource& weights) {
     for (const auto& part : p->parts) {
       rows.resize(static_cast<size_t>(part.rows * p->k));
       weights.read_float(part.name, rows);
+      if (p->half_data(at::kHalf) != nullptr) check_half_range(part.name, rows);
       p->set_part(part, rows.data());
     }
     p->refresh_half();
@@ -208,7 +223,7 @@ std::vector<WriteTensor> CausalLM::write_tensors() const {
   std::vector<WriteTensor> out;
   for (const auto& p : params_) {
     TEMPER_CHECK(p->value.defined(), "[save] ", p->name,
-                 " is frozen in bf16; save the policy instead");
+                 " is frozen in 16 bits; save the policy instead");
     for (const auto& part : p->parts) {
       std::vector<int64_t> shape{part.rows};
       if (p->matrix) shape.push_back(p->k);

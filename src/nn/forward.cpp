@@ -27,12 +27,7 @@ kernels::LinearArgs linear_args(const float* x, const Parameter& w, const Parame
 }  // namespace
 
 void CausalLM::embed(const TokenBatch& batch, float* x) const {
-  const kernels::PackedWeight w = embed_->packed();
-  if (w.bf16 != nullptr) {
-    kernels::embedding(w.bf16, w.k, batch.ids, x);
-  } else {
-    kernels::embedding(w.f32, w.k, batch.ids, x);
-  }
+  kernels::embedding(embed_->packed(), batch.ids, x);
 }
 
 kernels::TreeAttentionArgs CausalLM::attention_args(const AttentionPlan& plan, int64_t layer,

@@ -100,7 +100,8 @@ void ReferenceModel::sync(const PolicyModel& policy, double alpha) {
     if (to[i]->value.defined()) {
       to[i]->value.mul_(1.0 - alpha).add_(from[i]->value, alpha);
     } else {
-      TEMPER_CHECK(alpha == 1.0, "[sync] a bf16 reference keeps no float32 values to blend with; ",
+      TEMPER_CHECK(alpha == 1.0,
+                   "[sync] a rounded reference keeps no float32 values to blend with; ",
                    "use rollout.weights=float32 or a mixing factor of 1");
       to[i]->half.copy_(from[i]->half);
     }

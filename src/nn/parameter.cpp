@@ -12,10 +12,18 @@ at::Tensor float_zeros(int64_t elements) { return at::zeros({elements}, at::kFlo
 
 int64_t Parameter::elements() const { return matrix ? kernels::panel_elements(n, k) : n; }
 
+uint16_t* Parameter::half_data(at::ScalarType type) const {
+  return half.defined() && half.scalar_type() == type ? static_cast<uint16_t*>(half.data_ptr())
+                                                      : nullptr;
+}
+
 kernels::PackedWeight Parameter::packed() const {
-  return {value.defined() ? data() : nullptr,
-          half.defined() ? reinterpret_cast<const uint16_t*>(half.data_ptr<int16_t>()) : nullptr, n, k,
-          product};
+  return {.f32 = value.defined() ? data() : nullptr,
+          .bf16 = half_data(at::kBFloat16),
+          .n = n,
+          .k = k,
+          .product = product,
+          .f16 = half_data(at::kHalf)};
 }
 
 size_t Parameter::bytes() const {
@@ -45,9 +53,8 @@ void Parameter::get_part(const ParameterPart& part, const at::Tensor& of, float*
 }
 
 void Parameter::refresh_half() {
-  if (!half.defined()) return;
-  kernels::panels_to_bf16(data(), elements(),
-                          reinterpret_cast<uint16_t*>(half.data_ptr<int16_t>()));
+  if (uint16_t* to = half_data(at::kBFloat16)) kernels::panels_to_bf16(data(), elements(), to);
+  if (uint16_t* to = half_data(at::kHalf)) kernels::panels_to_f16(data(), elements(), to);
 }
 
 }  // namespace temper

@@ -10,19 +10,9 @@ namespace temper::ops::reference {
 
 using namespace kernels;
 
-void embedding(const float* panels, int64_t width, std::span<const int32_t> ids, float* out) {
+void embedding(const PackedWeight& w, std::span<const int32_t> ids, float* out) {
   if (ids.empty()) return;
-  const int64_t n = *std::max_element(ids.begin(), ids.end()) + 1;
-  const at::Tensor rows = weight({.f32 = panels, .n = n, .k = width});
-  matrix(out, std::ssize(ids), width, width).copy_(rows.index_select(0, index(ids)));
-}
-
-void embedding_bf16(const uint16_t* panels, int64_t width, std::span<const int32_t> ids,
-                    float* out) {
-  if (ids.empty()) return;
-  const int64_t n = *std::max_element(ids.begin(), ids.end()) + 1;
-  const at::Tensor rows = weight({.bf16 = panels, .n = n, .k = width});
-  matrix(out, std::ssize(ids), width, width).copy_(rows.index_select(0, index(ids)));
+  matrix(out, std::ssize(ids), w.k, w.k).copy_(weight(w).index_select(0, index(ids)));
 }
 
 void linear(const LinearArgs& a) {

@@ -18,6 +18,7 @@ void adamw(const AdamWArgs& a) {
   p.mul_(1 - a.learning_rate * a.weight_decay)
       .sub_(m_hat / (v_hat.sqrt() + a.eps), a.learning_rate);
   if (a.bf16 != nullptr) panels_to_bf16(a.param, a.count, a.bf16);
+  if (a.f16 != nullptr) panels_to_f16(a.param, a.count, a.f16);
 }
 
 double sum_of_squares(const float* x, int64_t count) {

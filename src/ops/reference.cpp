@@ -8,7 +8,6 @@ namespace temper::ops {
 const kernels::KernelTable& reference_kernels() {
   static constexpr kernels::KernelTable table{
       .embedding = reference::embedding,
-      .embedding_bf16 = reference::embedding_bf16,
       .linear = reference::linear,
       .linear_backward_input = reference::linear_backward_input,
       .linear_backward_weight = reference::linear_backward_weight,

@@ -23,9 +23,7 @@
 // The ops in plain ATen, each with the signature of its public kernel.
 namespace temper::ops::reference {
 
-void embedding(const float* panels, int64_t width, std::span<const int32_t> ids, float* out);
-void embedding_bf16(const uint16_t* panels, int64_t width, std::span<const int32_t> ids,
-                    float* out);
+void embedding(const kernels::PackedWeight& w, std::span<const int32_t> ids, float* out);
 void linear(const kernels::LinearArgs& a);
 void linear_backward_input(const kernels::LinearBackwardInputArgs& a);
 void linear_backward_weight(const kernels::LinearBackwardWeightArgs& a);

@@ -32,11 +32,11 @@ at::Tensor operand(const at::Tensor& x, Product product) {
 at::Tensor weight(const PackedWeight& w) {
   const int64_t panels = panel_count(w.n), depth = panel_depth(w.k);
   at::Tensor rows;
-  if (w.bf16 != nullptr) {
-    rows =
-        at::from_blob(const_cast<uint16_t*>(w.bf16), {panels, depth / 2, kPanel, 2}, at::kBFloat16)
-            .to(at::kFloat)
-            .permute({0, 2, 1, 3});
+  if (const uint16_t* half = w.bf16 != nullptr ? w.bf16 : w.f16; half != nullptr) {
+    const at::ScalarType type = w.bf16 != nullptr ? at::kBFloat16 : at::kHalf;
+    rows = at::from_blob(const_cast<uint16_t*>(half), {panels, depth / 2, kPanel, 2}, type)
+               .to(at::kFloat)
+               .permute({0, 2, 1, 3});
   } else {
     rows = at::from_blob(const_cast<float*>(w.f32), {panels, depth, kPanel}, at::kFloat)
                .permute({0, 2, 1});

@@ -61,8 +61,7 @@ Optimizer::Result Optimizer::step(double learning_rate) {
     kernels::adamw({.param = p.data(), .grad = p.grad_data(),
                     .exp_avg = exp_avg_[i].data_ptr<float>(),
                     .exp_avg_sq = exp_avg_sq_[i].data_ptr<float>(),
-                    .bf16 = p.half.defined() ? reinterpret_cast<uint16_t*>(p.half.data_ptr<int16_t>())
-                                             : nullptr,
+                    .bf16 = p.half_data(at::kBFloat16), .f16 = p.half_data(at::kHalf),
                     .count = p.elements(), .grad_scale = scale, .learning_rate = learning_rate,
                     .beta1 = config_.beta1, .beta2 = config_.beta2, .eps = config_.eps,
                     .weight_decay = p.matrix ? config_.weight_decay : 0.0, .step = steps_});

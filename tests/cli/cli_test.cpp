@@ -70,10 +70,9 @@ TEST(Cli, WhatItDoesNotUnderstandIsExitCode2) {
   const Outcome choice = temper({"convert", "--model", "m", "--output", "o", "--dtype", "int3"});
   EXPECT_EQ(choice.code, 2);
   EXPECT_TRUE(choice.says("bfloat16")) << choice.err;
-  // The CPU path stores no half precision, and says which types it does store.
-  const Outcome half = temper({"generate", "--model", "m", "--prompt", "x", "--weights", "float16"});
+  const Outcome half = temper({"generate", "--model", "m", "--prompt", "x", "--weights", "fp16"});
   EXPECT_EQ(half.code, 2);
-  EXPECT_TRUE(half.says("float16 not in {float32,bfloat16,bfloat16_dot}")) << half.err;
+  EXPECT_TRUE(half.says("fp16 not in {float32,bfloat16,bfloat16_dot,float16}")) << half.err;
   const Outcome kernels = temper({"chat", "--model", "m", "--kernels", "gpu"});
   EXPECT_EQ(kernels.code, 2);
   EXPECT_TRUE(kernels.says("gpu not in {cpu,reference}")) << kernels.err;

@@ -37,7 +37,7 @@ void expect_the_texts_of_the_cpu(DecodeCase<GpuBuffer>& device, int64_t steps) {
 TEST_F(DecodeGpu, EnqueuedStepsHaveTheBitsOfTheCpu) {
   for (const DecodeOptions& options :
        {DecodeOptions{}, DecodeOptions{.half = true, .qk_norm = true},
-        DecodeOptions{.bias = true}}) {
+        DecodeOptions{.f16 = true, .bias = true}}) {
     DecodeCase<GpuBuffer> device(options);
     for (int step = 0; step < 8; ++step) ASSERT_TRUE(decode_step(device.args, nullptr).ok());
     expect_the_texts_of_the_cpu(device, 8);

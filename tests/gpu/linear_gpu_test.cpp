@@ -28,7 +28,7 @@ struct Gpu {
 using LinearGpu = test::GpuTest;
 
 TEST_F(LinearGpu, FmaHasTheBitsOfTheCpu) {
-  for (const Kind kind : {Kind::kFloat, Kind::kBf16}) {
+  for (const Kind kind : test::kFmaKinds) {
     for (const int64_t n : {1, 33, 576}) {
       for (const int64_t k : {1, 31, 256, 1537}) {
         const LinearWeight w(kind, n, k);
@@ -53,7 +53,7 @@ TEST_F(LinearGpu, DotIsTheSumInDouble) {
 }
 
 TEST_F(LinearGpu, BitsOfARowDoNotDependOnTheOtherRowsOrItsPlace) {
-  for (const Kind kind : {Kind::kFloat, Kind::kBf16, Kind::kDot}) {
+  for (const Kind kind : {Kind::kFloat, Kind::kBf16, Kind::kDot, Kind::kHalf}) {
     const LinearWeight w(kind, 576, 1536);
     const std::vector<float> base = test::forward<Gpu>(w, {.rows = 2048});
     for (const int64_t rows : {1, 2, 3, 4, 8, 12, 16, 17, 37, 64, 65, 512}) {
@@ -71,7 +71,7 @@ TEST_F(LinearGpu, BitsOfARowDoNotDependOnTheOtherRowsOrItsPlace) {
 
 TEST_F(LinearGpu, InputGradientHasTheBitsOfTheCpuOrTheSumInDouble) {
   for (const int64_t n : {7, 300, 1536}) {
-    for (const Kind kind : {Kind::kFloat, Kind::kBf16}) {
+    for (const Kind kind : test::kFmaKinds) {
       const LinearWeight w(kind, n, 145);
       for (const test::InputGradient& g : {test::InputGradient{1, false}, {200, true}}) {
         EXPECT_TRUE(test::same_bits(test::input_gradient<Gpu>(w, g),

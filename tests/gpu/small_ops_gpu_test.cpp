@@ -34,10 +34,8 @@ struct GpuOps {
     return cuda::rms_norm_backward(a, nullptr).ok();
   }
   static bool rope(const RopeArgs& a, int64_t) { return cuda::rope(a, nullptr).ok(); }
-  template <class Element>
-  static bool embedding(const Element* panels, int64_t width, std::span<const int32_t> ids,
-                        float* out) {
-    return cuda::embedding(panels, width, ids, out, nullptr).ok();
+  static bool embedding(const PackedWeight& w, std::span<const int32_t> ids, float* out) {
+    return cuda::embedding(w, ids, out, nullptr).ok();
   }
   static bool swiglu(const float* gate_up, float* y, int64_t rows, int64_t width) {
     return cuda::swiglu(gate_up, y, rows, width, nullptr).ok();

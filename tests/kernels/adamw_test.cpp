@@ -137,19 +137,22 @@ TEST(AdamW, GradScaleIsAProductBeforeTheStep) {
   EXPECT_TRUE(same_bits(scaled.all(), multiplied.all()));
 }
 
-TEST(AdamW, Bf16CopyIsTheRoundedParameterInPanelOrder) {
+TEST(AdamW, HalfCopyIsTheRoundedParameterInPanelOrder) {
   constexpr int64_t kCount = 3 * (1 << 14) + 192;
-  State s(kCount), plain(kCount);
-  std::vector<uint16_t> half(kCount, 0xffff);
-  AdamWArgs args = s.args();
-  args.bf16 = half.data();
-  adamw(args);
-  adamw(plain.args());
-  EXPECT_TRUE(same_bits(s.all(), plain.all()));
-  for (size_t pair = 0; pair < kCount; pair += 64) {  // Two k of 32 rows.
-    for (size_t row = 0; row < 32; ++row) {
-      ASSERT_EQ(half[pair + 2 * row], float_to_bf16(s.param[pair + row]));
-      ASSERT_EQ(half[pair + 2 * row + 1], float_to_bf16(s.param[pair + 32 + row]));
+  for (const bool f16 : {false, true}) {
+    const auto round = f16 ? float_to_half : float_to_bf16;
+    State s(kCount), plain(kCount);
+    std::vector<uint16_t> half(kCount, 0xffff);
+    AdamWArgs args = s.args();
+    (f16 ? args.f16 : args.bf16) = half.data();
+    adamw(args);
+    adamw(plain.args());
+    EXPECT_TRUE(same_bits(s.all(), plain.all()));
+    for (size_t pair = 0; pair < kCount; pair += 64) {  // Two k of 32 rows.
+      for (size_t row = 0; row < 32; ++row) {
+        ASSERT_EQ(half[pair + 2 * row], round(s.param[pair + row]));
+        ASSERT_EQ(half[pair + 2 * row + 1], round(s.param[pair + 32 + row]));
+      }
     }
   }
 }

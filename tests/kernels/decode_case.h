@@ -31,6 +31,7 @@ inline constexpr kernels::cuda::DecodeKey kKey{1234567890123ull, 9};
 
 struct DecodeOptions {
   bool half = false;     // bf16 weights.
+  bool f16 = false;      // Half-precision weights.
   bool qk_norm = false;  // As Qwen3.
   bool bias = false;     // As Qwen2.
   int32_t stop_id = -1;
@@ -78,9 +79,13 @@ struct DecodeCase {
     Floats panels(static_cast<size_t>(kernels::panel_elements(n, k)), 0.0f);
     kernels::pack_rows(rows.data(), n, k, 0, panels.data());
     std::vector<uint16_t> half(panels.size());
-    kernels::panels_to_bf16(panels.data(), static_cast<int64_t>(panels.size()), half.data());
-    return {memory.put(panels), options.half ? memory.put(half) : nullptr, n, k,
-            kernels::Product::kFma};
+    (options.f16 ? kernels::panels_to_f16 : kernels::panels_to_bf16)(
+        panels.data(), static_cast<int64_t>(panels.size()), half.data());
+    return {.f32 = memory.put(panels),
+            .bf16 = options.half ? memory.put(half) : nullptr,
+            .n = n,
+            .k = k,
+            .f16 = options.f16 ? memory.put(half) : nullptr};
   }
   float* scales(int64_t n) {
     Floats v = random_floats(n, seed++, 0.2f);
@@ -202,11 +207,7 @@ class DecodeReference {
     if (done(r)) return;
     Floats x(kHidden), h(kHidden);
     const std::vector<int32_t> id{t.id}, position{static_cast<int32_t>(t.rows.size()) - 1};
-    if (c_.options.half) {
-      kernels::embedding(m_.embedding.bf16, kHidden, id, x.data());
-    } else {
-      kernels::embedding(m_.embedding.f32, kHidden, id, x.data());
-    }
+    kernels::embedding(m_.embedding, id, x.data());
     for (const auto& l : m_.layers) layer(l, t, position, x);
     kernels::rms_norm({x.data(), m_.final_norm, h.data(), nullptr, 1, kHidden, m_.eps});
     draw(r, t, h);

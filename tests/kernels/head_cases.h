@@ -50,17 +50,19 @@ struct HostHead {
   }
 };
 
-/// An LM head as panels, float32 or bf16.
+/// An LM head as panels, float32, bf16 or half precision.
 class HeadPanels {
  public:
-  HeadPanels(const std::vector<float>& rows, int64_t vocabulary, int64_t k, bool bf16)
-      : n_(vocabulary), k_(k), bf16_(bf16) {
+  HeadPanels(const std::vector<float>& rows, int64_t vocabulary, int64_t k, bool bf16,
+             bool f16 = false)
+      : n_(vocabulary), k_(k), bf16_(bf16), f16_(f16) {
     const auto elements = static_cast<size_t>(kernels::panel_elements(vocabulary, k));
     f32_.assign(elements, 0.0f);
     kernels::pack_rows(rows.data(), vocabulary, k, 0, f32_.data());
-    if (!bf16) return;
+    if (!bf16 && !f16) return;
     words_.resize(elements);
-    kernels::panels_to_bf16(f32_.data(), static_cast<int64_t>(elements), words_.data());
+    (f16 ? kernels::panels_to_f16 : kernels::panels_to_bf16)(
+        f32_.data(), static_cast<int64_t>(elements), words_.data());
   }
   /// The head on a device.
   template <class D>
@@ -70,14 +72,18 @@ class HeadPanels {
     const HeadPanels& head;
     explicit On(const HeadPanels& h) : f32(h.f32_), words(h.words_), head(h) {}
     kernels::PackedWeight weight(kernels::Product product = kernels::Product::kFma) {
-      return {head.bf16_ ? nullptr : f32.data(), head.bf16_ ? words.data() : nullptr, head.n_,
-              head.k_, product};
+      return {.f32 = head.bf16_ || head.f16_ ? nullptr : f32.data(),
+              .bf16 = head.bf16_ ? words.data() : nullptr,
+              .n = head.n_,
+              .k = head.k_,
+              .product = product,
+              .f16 = head.f16_ ? words.data() : nullptr};
     }
   };
 
  private:
   int64_t n_, k_;
-  bool bf16_;
+  bool bf16_, f16_;
   std::vector<float> f32_;
   std::vector<uint16_t> words_;
 };
@@ -91,6 +97,7 @@ struct HeadCase {
   int64_t top_k = 0;
   int64_t ref_k = 0;  // 0: no reference.
   bool bf16 = false;
+  bool f16 = false;
   kernels::Product product = kernels::Product::kFma;
   bool entropy = true;
   bool every_row = true;  // False: some rows have no coefficient, and NaN in their hidden row.
@@ -152,7 +159,8 @@ auto run_head_case(const HeadCase& c) {
   for (size_t i = 0; i < x.size() && !c.every_row && !c.one_pass; ++i) {
     if (i / static_cast<size_t>(stride) % 3 != 1) later[i] = NAN;
   }
-  const HeadPanels panels(random_floats(c.vocabulary * c.k, 1, 2), c.vocabulary, c.k, c.bf16);
+  const HeadPanels panels(random_floats(c.vocabulary * c.k, 1, 2), c.vocabulary, c.k, c.bf16,
+                          c.f16);
   const int64_t ref_k = c.ref_k > 0 ? c.ref_k : 1;
   const HeadPanels ref_panels(random_floats(c.vocabulary * ref_k, 2, 3), c.vocabulary, ref_k,
                               false);
@@ -220,6 +228,7 @@ void head_cases(const Compare& compare) {
            .every_row = false,
            .one_pass = true},
            HeadCase{.rows = 7, .vocabulary = 64, .k = 6, .bf16 = true, .every_row = false},
+           HeadCase{.rows = 7, .vocabulary = 70, .k = 9, .f16 = true},
        }) {
     compare([&]<class D>() { return run_head_case<D>(c); });
   }

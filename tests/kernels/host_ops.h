@@ -84,10 +84,8 @@ struct HostOps {
                   a.inverse);
     return true;
   }
-  template <class Element>
-  static bool embedding(const Element* panels, int64_t width, std::span<const int32_t> ids,
-                        float* out) {
-    return kernels::embedding(panels, width, ids, out), true;
+  static bool embedding(const kernels::PackedWeight& w, std::span<const int32_t> ids, float* out) {
+    return kernels::embedding(w, ids, out), true;
   }
   static bool swiglu(const float* gate_up, float* y, int64_t rows, int64_t width) {
     return kernels::swiglu(gate_up, y, rows, width), true;

@@ -107,20 +107,26 @@ void embedding_cases(const Compare& compare) {
     const std::vector<float> rows = random_floats(70 * width, 8);
     std::vector<float> panels(static_cast<size_t>(kernels::panel_elements(70, width)), 0.0f);
     kernels::pack_rows(rows.data(), 70, width, 0, panels.data());
-    std::vector<uint16_t> half(panels.size());
-    kernels::panels_to_bf16(panels.data(), std::ssize(panels), half.data());
-    const auto gather = [&]<class D, class Element>(const std::vector<Element>& from,
-                                                    size_t count) {
-      typename D::template Buffer<Element> weight(from);
-      typename D::template Buffer<int32_t> ids(wanted);
-      typename D::template Buffer<float> out(count * static_cast<size_t>(width));
-      EXPECT_TRUE(D::embedding(static_cast<const Element*>(weight.data()), width,
-                               std::span<const int32_t>(ids.data(), count), out.data()));
-      return out.values();
-    };
+    std::vector<uint16_t> bf16(panels.size()), f16(panels.size());
+    kernels::panels_to_bf16(panels.data(), std::ssize(panels), bf16.data());
+    kernels::panels_to_f16(panels.data(), std::ssize(panels), f16.data());
     for (const size_t count : {wanted.size(), size_t{0}}) {
-      compare([&]<class D>() { return gather.template operator()<D, float>(panels, count); });
-      compare([&]<class D>() { return gather.template operator()<D, uint16_t>(half, count); });
+      for (const int type : {0, 1, 2}) {
+        compare([&]<class D>() {
+          typename D::template Buffer<float> floats(panels);
+          typename D::template Buffer<uint16_t> half(type == 1 ? bf16 : f16);
+          typename D::template Buffer<int32_t> ids(wanted);
+          typename D::template Buffer<float> out(count * static_cast<size_t>(width));
+          const kernels::PackedWeight weight{.f32 = type == 0 ? floats.data() : nullptr,
+                                             .bf16 = type == 1 ? half.data() : nullptr,
+                                             .n = 70,
+                                             .k = width,
+                                             .f16 = type == 2 ? half.data() : nullptr};
+          EXPECT_TRUE(
+              D::embedding(weight, std::span<const int32_t>(ids.data(), count), out.data()));
+          return out.values();
+        });
+      }
     }
   }
 }
@@ -163,15 +169,18 @@ void adamw_cases(const Compare& compare) {
     std::vector<float> v0 = random_floats(n, 16, 0.01f);
     for (float& v : v0) v = std::abs(v);
     for (const bool on_device : {false, true}) {
+      const bool writes = n % 64 == 0,
+                 f16 = on_device;  // Both scales and both copies, in two runs.
       compare([&]<class D>() {
         typename D::template Buffer<float> p(param), g(grad), m(m0), v(v0),
             factor(std::vector<float>{0.37f});
-        typename D::template Buffer<uint16_t> half(n % 64 == 0 ? param.size() : 0);
+        typename D::template Buffer<uint16_t> half(writes ? param.size() : 0);
         const kernels::AdamWArgs args{.param = p.data(),
                                       .grad = g.data(),
                                       .exp_avg = m.data(),
                                       .exp_avg_sq = v.data(),
-                                      .bf16 = n % 64 == 0 ? half.data() : nullptr,
+                                      .bf16 = writes && !f16 ? half.data() : nullptr,
+                                      .f16 = writes && f16 ? half.data() : nullptr,
                                       .count = n,
                                       .grad_scale = 0.9f,
                                       .learning_rate = 3e-3,

@@ -13,7 +13,9 @@
 
 namespace temper::test {
 
-enum class Kind { kFloat, kBf16, kDot };
+enum class Kind { kFloat, kBf16, kDot, kHalf };
+/// Those whose products are fma chains.
+inline constexpr Kind kFmaKinds[] = {Kind::kFloat, Kind::kBf16, Kind::kHalf};
 
 /// What is multiplied, row-major and packed.
 struct LinearWeight {
@@ -26,11 +28,16 @@ struct LinearWeight {
       : n(n_), k(k_), kind(kind_), rows(random_floats(n_ * k_, 7)) {
     panels.assign(static_cast<size_t>(kernels::panel_elements(n, k)), 0.0f);
     half.assign(panels.size(), 0);
-    if (kind != Kind::kFloat) {
-      for (float& v : rows) v = bf16_to_float(float_to_bf16(v));
+    for (float& v : rows) {
+      if (kind == Kind::kHalf) {
+        v = half_to_float(float_to_half(v));
+      } else if (kind != Kind::kFloat) {
+        v = bf16_to_float(float_to_bf16(v));
+      }
     }
     kernels::pack_rows(rows.data(), n, k, 0, panels.data());
-    kernels::panels_to_bf16(panels.data(), static_cast<int64_t>(panels.size()), half.data());
+    const auto round = kind == Kind::kHalf ? kernels::panels_to_f16 : kernels::panels_to_bf16;
+    round(panels.data(), static_cast<int64_t>(panels.size()), half.data());
   }
   float at(int64_t row, int64_t step) const { return rows[static_cast<size_t>(row * k + step)]; }
 };
@@ -43,8 +50,13 @@ struct WeightOn {
   kernels::PackedWeight view;
 
   explicit WeightOn(const LinearWeight& w) : panels(w.panels, 0), half(w.half, 0) {
-    view = {panels.data(), w.kind == Kind::kFloat ? nullptr : half.data(), w.n, w.k,
-            w.kind == Kind::kDot ? kernels::Product::kDot : kernels::Product::kFma};
+    const bool bf16 = w.kind == Kind::kBf16 || w.kind == Kind::kDot;
+    view = {.f32 = panels.data(),
+            .bf16 = bf16 ? half.data() : nullptr,
+            .n = w.n,
+            .k = w.k,
+            .product = w.kind == Kind::kDot ? kernels::Product::kDot : kernels::Product::kFma,
+            .f16 = w.kind == Kind::kHalf ? half.data() : nullptr};
   }
 };
 

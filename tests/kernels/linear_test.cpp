@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "temper/core/dtype.h"
+#include "temper/core/error.h"
 #include "temper/core/rng.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/swiglu.h"
@@ -29,6 +30,7 @@ struct Case {
   Floats rows, panels;
   std::vector<uint16_t> half;
   Product product = Product::kFma;
+  bool f16 = false;
   Case(int64_t n_, int64_t k_, uint64_t seed) : n(n_), k(k_), rows(random_floats(n_ * k_, seed)) {
     panels.assign(static_cast<size_t>(panel_elements(n, k)), 0.0f);
     pack_rows(rows.data(), n, k, 0, panels.data());
@@ -38,8 +40,20 @@ struct Case {
     panels_to_bf16(panels.data(), static_cast<int64_t>(panels.size()), half.data());
     for (auto& v : rows) v = bf16_to_float(float_to_bf16(v));
   }
+  void round_to_half() {
+    f16 = true;
+    half.resize(panels.size());
+    panels_to_f16(panels.data(), static_cast<int64_t>(panels.size()), half.data());
+    for (auto& v : rows) v = half_to_float(float_to_half(v));
+  }
   PackedWeight weight() const {
-    return {panels.data(), half.empty() ? nullptr : half.data(), n, k, product};
+    const uint16_t* words = half.empty() ? nullptr : half.data();
+    return {.f32 = panels.data(),
+            .bf16 = f16 ? nullptr : words,
+            .n = n,
+            .k = k,
+            .product = product,
+            .f16 = f16 ? words : nullptr};
   }
 };
 
@@ -85,12 +99,13 @@ float chain(const Case& c, const float* x, int64_t n) {
   return total;
 }
 
-enum class Kind { kFloat, kBf16, kDot };
-constexpr Kind kKinds[] = {Kind::kFloat, Kind::kBf16, Kind::kDot};
+enum class Kind { kFloat, kBf16, kDot, kHalf };
+constexpr Kind kKinds[] = {Kind::kFloat, Kind::kBf16, Kind::kDot, Kind::kHalf};
 
 Case make_case(Kind kind, int64_t n, int64_t k, uint64_t seed) {
   Case c(n, k, seed);
-  if (kind != Kind::kFloat) c.round_to_bf16();
+  if (kind == Kind::kBf16 || kind == Kind::kDot) c.round_to_bf16();
+  if (kind == Kind::kHalf) c.round_to_half();
   if (kind == Kind::kDot) c.product = Product::kDot;
   return c;
 }
@@ -156,6 +171,16 @@ TEST(LinearDot, RoundsActivationsToNearestEvenAndKeepsNanAndInfinity) {
   EXPECT_TRUE(std::isnan(through(NAN)));
   EXPECT_EQ(through(0x1p-127f), 0.0f);  // Denormal.
   EXPECT_EQ(through(0x1p-126f), 0x1p-126f);
+}
+
+TEST(LinearDot, WithoutBf16PanelsIsRefused) {
+  Case c = make_case(Kind::kHalf, 3, 5, 1);
+  c.product = Product::kDot;
+  Floats y(5), x(5);
+  EXPECT_THROW(linear({.x = x.data(), .weight = c.weight(), .y = y.data(), .rows = 1}), Error);
+  EXPECT_THROW(
+      linear_backward_input({.dy = x.data(), .weight = c.weight(), .dx = y.data(), .rows = 1}),
+      Error);
 }
 
 TEST(Linear, AddsBiasAndResidual) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "nn/nn_test_util.h"
 #include "temper/core/error.h"
@@ -180,6 +181,65 @@ TEST(CausalLM, MicroBatchesInOrderGiveTheGradientBitsOfOneBatch) {
   EXPECT_EQ(run(1, 2), whole);
   EXPECT_EQ(run(2, 1), whole);
   EXPECT_EQ(run(4, 3), whole);
+}
+
+/// A model's weights, the first of one tensor replaced.
+class OneReplaced : public WeightSource {
+ public:
+  OneReplaced(std::shared_ptr<const WeightSource> from, std::string name, float value)
+      : from_(std::move(from)), name_(std::move(name)), value_(value) {}
+  [[nodiscard]] std::vector<std::string> names() const override { return from_->names(); }
+  [[nodiscard]] bool has(std::string_view name) const override { return from_->has(name); }
+  [[nodiscard]] std::vector<int64_t> shape(std::string_view name) const override {
+    return from_->shape(name);
+  }
+  void read_float(std::string_view name, std::span<float> out) const override {
+    from_->read_float(name, out);
+    if (name == name_) out[0] = value_;
+  }
+
+ private:
+  std::shared_ptr<const WeightSource> from_;
+  std::string name_;
+  float value_;
+};
+
+TEST(Float16, AMatrixBeyondItsRangeIsRefusedByName) {
+  const auto load = [](const std::string& name, float value, WeightDType dtype) -> std::string {
+    ModelSource source = open_model((golden_folder() / "llama").string());
+    source.weights = std::make_shared<OneReplaced>(source.weights, name, value);
+    try {
+      const CausalLM lm(source, dtype, Trainable::kNo);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  const std::string matrix = "model.layers.0.mlp.down_proj.weight";
+  EXPECT_EQ(load(matrix, 65520, WeightDType::kFloat16),
+            "[load] " + matrix + " holds 65520, which float16 cannot; use another weight type");
+  EXPECT_EQ(load(matrix, -65519, WeightDType::kFloat16), "");
+  EXPECT_EQ(load(matrix, 65520, WeightDType::kBfloat16), "");
+  EXPECT_EQ(load("model.norm.weight", 65520, WeightDType::kFloat16), "");  // Stays float32.
+}
+
+TEST(Float16, WeightsAreTheRoundedOnesOfTheFile) {
+  const ModelSource source = open_model((golden_folder() / "llama").string());
+  const CausalLM exact(source, WeightDType::kFloat32, Trainable::kNo);
+  const CausalLM lm(source, WeightDType::kFloat16, Trainable::kNo);
+  for (size_t i = 0; i < lm.parameters().size(); ++i) {
+    const Parameter& p = *lm.parameters()[i];
+    const at::Tensor value = exact.parameters()[i]->value;
+    if (!p.matrix) {
+      EXPECT_TRUE(p.value.equal(value)) << p.name;
+      continue;
+    }
+    EXPECT_FALSE(p.value.defined()) << p.name;
+    EXPECT_EQ(p.packed().bf16, nullptr);
+    // [panel][pair][row][2] back to the order of float32 panels.
+    const at::Tensor words = p.half.view({-1, kernels::kPanel, 2}).transpose(1, 2).reshape({-1});
+    EXPECT_TRUE(words.equal(value.to(at::kHalf))) << p.name;
+  }
 }
 
 TEST(CausalLM, RefusesBadBatchesByName) {

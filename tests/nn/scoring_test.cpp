@@ -126,7 +126,7 @@ TEST_P(OnePass, AnotherNumberOfScoresIsRefused) {
 
 INSTANTIATE_TEST_SUITE_P(Weights, OnePass,
                          testing::Values(WeightDType::kFloat32, WeightDType::kBfloat16,
-                                         WeightDType::kBfloat16Dot));
+                                         WeightDType::kBfloat16Dot, WeightDType::kFloat16));
 
 }  // namespace
 }  // namespace temper

@@ -196,20 +196,18 @@ TEST(Rope, HasTheBitsOfATenUpToTheEndOfTheTable) {
   }
 }
 
-TEST(Embedding, CopiesExactlyInBothTypes) {
-  for (const int64_t width : {1, 31, 33}) {
-    const Weight w(1025, width, 20, Stored::kBf16);
-    const std::vector<int32_t> ids = {0, 31, 32, 33, 1024, 5, 5};
-    const auto run = [&](auto op, const auto* panels) {
-      Floats out(ids.size() * static_cast<size_t>(width));
-      op(panels, width, ids, out.data());
-      return out;
-    };
-    const auto cpu = [](const auto* p, int64_t k, std::span<const int32_t> i, float* out) {
-      kernels::embedding(p, k, i, out);
-    };
-    EXPECT_EQ(run(cpu, w.f32.data()), run(reference().embedding, w.f32.data()));
-    EXPECT_EQ(run(cpu, w.bf16.data()), run(reference().embedding_bf16, w.bf16.data()));
+TEST(Embedding, CopiesExactlyInEveryType) {
+  for (const Stored how : kAllStored) {
+    for (const int64_t width : {1, 31, 33}) {
+      const Weight w(1025, width, 20, how);
+      const std::vector<int32_t> ids = {0, 31, 32, 33, 1024, 5, 5};
+      const auto run = [&](auto op) {
+        Floats out(ids.size() * static_cast<size_t>(width));
+        op(w.packed(), ids, out.data());
+        return out;
+      };
+      EXPECT_EQ(run(kernels::embedding), run(reference().embedding)) << name({7, 1025, width}, how);
+    }
   }
 }
 

@@ -55,8 +55,9 @@ inline void expect_within(const Floats& got, const Floats& want, double magnitud
 }
 
 /// How a weight is stored and multiplied.
-enum class Stored { kFloat32, kBf16, kBf16Dot };
-inline constexpr Stored kAllStored[] = {Stored::kFloat32, Stored::kBf16, Stored::kBf16Dot};
+enum class Stored { kFloat32, kBf16, kBf16Dot, kF16 };
+inline constexpr Stored kAllStored[] = {Stored::kFloat32, Stored::kBf16, Stored::kBf16Dot,
+                                        Stored::kF16};
 
 /// A random weight [n, k] in panels. `rows` holds the values that products see, row-major.
 struct Weight {
@@ -64,17 +65,26 @@ struct Weight {
       : Weight(random_floats(n_ * k_, seed, scale), n_, k_, how) {}
   Weight(Floats values, int64_t n_, int64_t k_, Stored how)
       : rows(std::move(values)), n(n_), k(k_), stored(how) {
-    if (how != Stored::kFloat32) {
-      for (float& v : rows) v = bf16_to_float(float_to_bf16(v));
-    }
+    for (float& v : rows) v = kept(v);
     f32.assign(static_cast<size_t>(kernels::panel_elements(n, k)), 0.0f);
     kernels::pack_rows(rows.data(), n, k, 0, f32.data());
-    bf16.resize(f32.size());
-    kernels::panels_to_bf16(f32.data(), std::ssize(f32), bf16.data());
+    half.resize(f32.size());
+    const auto round = how == Stored::kF16 ? kernels::panels_to_f16 : kernels::panels_to_bf16;
+    round(f32.data(), std::ssize(f32), half.data());
+  }
+  /// What storage leaves of a value.
+  [[nodiscard]] float kept(float v) const {
+    if (stored == Stored::kFloat32) return v;
+    return stored == Stored::kF16 ? half_to_float(float_to_half(v))
+                                  : bf16_to_float(float_to_bf16(v));
   }
   [[nodiscard]] kernels::PackedWeight packed() const {
     kernels::PackedWeight w{.f32 = f32.data(), .n = n, .k = k};
-    if (stored != Stored::kFloat32) w.bf16 = bf16.data();
+    if (stored == Stored::kF16) {
+      w.f16 = half.data();
+    } else if (stored != Stored::kFloat32) {
+      w.bf16 = half.data();
+    }
     if (stored == Stored::kBf16Dot) w.product = kernels::Product::kDot;
     return w;
   }
@@ -86,7 +96,7 @@ struct Weight {
   int64_t k;
   Stored stored;
   Floats f32;
-  std::vector<uint16_t> bf16;
+  std::vector<uint16_t> half;  // Of `stored`'s type, or bf16.
 };
 
 }  // namespace temper::test_ops

@@ -32,18 +32,21 @@ TEST(AdamW, ThreeStepsAreThoseOfATen) {
 TEST(AdamW, WritesTheRoundedCopyBack) {
   const int64_t n = 64 * 3;
   for (const auto op : {kernels::adamw, reference().adamw}) {
-    Floats p = random_floats(n, 66), m(p.size()), v(p.size());
-    std::vector<uint16_t> half(p.size()), expected(p.size());
-    const Floats g = random_floats(n, 67);
-    op(kernels::AdamWArgs{.param = p.data(),
-                          .grad = g.data(),
-                          .exp_avg = m.data(),
-                          .exp_avg_sq = v.data(),
-                          .bf16 = half.data(),
-                          .count = n,
-                          .learning_rate = 1e-3});
-    kernels::panels_to_bf16(p.data(), n, expected.data());
-    EXPECT_EQ(half, expected);
+    for (const bool f16 : {false, true}) {
+      Floats p = random_floats(n, 66), m(p.size()), v(p.size());
+      std::vector<uint16_t> half(p.size()), expected(p.size());
+      const Floats g = random_floats(n, 67);
+      op(kernels::AdamWArgs{.param = p.data(),
+                            .grad = g.data(),
+                            .exp_avg = m.data(),
+                            .exp_avg_sq = v.data(),
+                            .bf16 = f16 ? nullptr : half.data(),
+                            .f16 = f16 ? half.data() : nullptr,
+                            .count = n,
+                            .learning_rate = 1e-3});
+      (f16 ? kernels::panels_to_f16 : kernels::panels_to_bf16)(p.data(), n, expected.data());
+      EXPECT_EQ(half, expected);
+    }
   }
 }
 

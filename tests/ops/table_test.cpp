@@ -34,7 +34,6 @@ void count(R (*&op)(Args...)) {
 KernelTable counting_table() {
   KernelTable t;
   count(t.embedding);
-  count(t.embedding_bf16);
   count(t.linear);
   count(t.linear_backward_input);
   count(t.linear_backward_weight);
@@ -69,10 +68,8 @@ const std::vector<int32_t> kZero = {0};
 /// Each calls its ops once, on one row of one element where that will do.
 Calls products_and_norms() {
   static const Weight one(1, 1, 81, Stored::kFloat32);
-  static std::vector<uint16_t> half(64);
   return {
-      [] { kernels::embedding(one.f32.data(), 1, kZero, a.data()); },
-      [] { kernels::embedding(half.data(), 1, kZero, a.data()); },
+      [] { kernels::embedding(one.packed(), kZero, a.data()); },
       [] {
         kernels::linear({.x = a.data(),
                          .x_stride = 1,

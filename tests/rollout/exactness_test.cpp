@@ -46,8 +46,9 @@ TEST(Exactness, EveryConditionOfTinyModelsKeepsTheBits) {
       sum += count.tokens;
     }
     EXPECT_EQ(sum, r.total.tokens);
-    EXPECT_EQ(names.size(), 51u) << "17 conditions in each of three weight types";
+    EXPECT_EQ(names.size(), 68u) << "17 conditions in each of four weight types";
     EXPECT_TRUE(names.contains("bfloat16_dot/preempted"));
+    EXPECT_TRUE(names.contains("float16/preempted"));
   }
 }
 

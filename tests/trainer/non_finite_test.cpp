@@ -29,15 +29,19 @@ std::string error_of_update(OnlineTrainer& trainer, Rollout& r) {
 }
 
 TEST(NonFinite, TheLayerIsNamed) {
-  PolicyModel policy = tiny_policy();
-  GrpoTrainer trainer(policy, tiny_grpo(), tiny_parts());
-  Rollout r = sampled(trainer);
-  for (const auto& p : policy.lm().parameters()) {
-    if (p->name == "model.layers.1.down") p->data()[0] = kNan;
+  for (const bool half : {false, true}) {  // A finite master may be beyond its float16 copy.
+    PolicyModel policy = tiny_policy(half ? WeightDType::kFloat16 : WeightDType::kFloat32);
+    GrpoTrainer trainer(policy, tiny_grpo(), tiny_parts());
+    Rollout r = sampled(trainer);
+    for (const auto& p : policy.lm().parameters()) {
+      if (p->name != "model.layers.1.down") continue;
+      p->data()[0] = half ? 65520.0f : kNan;
+      p->refresh_half();
+    }
+    const std::string error = error_of_update(trainer, r);
+    EXPECT_NE(error.find("layer 1 gives numbers that are not finite"), std::string::npos) << error;
+    EXPECT_EQ(trainer.steps_done(), 0);
   }
-  const std::string error = error_of_update(trainer, r);
-  EXPECT_NE(error.find("layer 1 gives numbers that are not finite"), std::string::npos) << error;
-  EXPECT_EQ(trainer.steps_done(), 0);
 }
 
 TEST(NonFinite, TheCompletionIsNamed) {

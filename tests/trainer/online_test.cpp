@@ -71,7 +71,7 @@ TEST_P(FirstUpdate, RatioIsExactlyOneAndTheLossIsTheClosedForm) {
 INSTANTIATE_TEST_SUITE_P(
     Settings, FirstUpdate,
     testing::Combine(testing::Values(WeightDType::kFloat32, WeightDType::kBfloat16,
-                                     WeightDType::kBfloat16Dot),
+                                     WeightDType::kBfloat16Dot, WeightDType::kFloat16),
                      testing::Values(0.7, 1.3), testing::Values(1.0, 0.9), testing::Values(0, 9)));
 
 TEST(FirstUpdates, GrpoLossIsMinusTheMeanAdvantage) {

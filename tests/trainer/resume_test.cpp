@@ -60,6 +60,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{"plain", {}}, Case{"bf16", {}, WeightDType::kBfloat16},
                     Case{"bf16_dot", {}, WeightDType::kBfloat16Dot},
                     Case{"kl", {"loss.kl_coef=0.1"}},
+                    Case{"float16", {}, WeightDType::kFloat16},
                     Case{"kl_bf16", {"loss.kl_coef=0.1"}, WeightDType::kBfloat16},
                     Case{"moving_reference", {"loss.kl_coef=0.1", "ref_sync_every=3", "iterations=2"}},
                     Case{"entropy", {"loss.entropy_coef=0.02", "top_entropy_quantile=0.6"}},

@@ -16,7 +16,8 @@ struct AdamWArgs {
   const float* grad = nullptr;
   float* exp_avg = nullptr;     ///< m
   float* exp_avg_sq = nullptr;  ///< v
-  uint16_t* bf16 = nullptr;     ///< bf16 panels to write back, or null; then count % 64 == 0.
+  uint16_t* bf16 = nullptr;     ///< bf16 panels to write back, or null; if set count % 64 == 0.
+  uint16_t* f16 = nullptr;      ///< The same in half precision; at most one of the two is set.
   int64_t count = 0;
   float grad_scale = 1.0f;  ///< Clipping factor.
   double learning_rate = 0;

@@ -16,6 +16,7 @@ struct LinearLogprobArgs;
 struct LinearLogprobBackwardArgs;
 struct LinearSampleArgs;
 struct MaskedStats;
+struct PackedWeight;
 struct RmsNormArgs;
 struct RmsNormBackwardArgs;
 struct RopeTable;
@@ -27,10 +28,10 @@ struct WhitenArgs;
 
 /// Another implementation of the ops: a function for each public one, with its signature and its
 /// contract, less the fixed bits. Null keeps the built-in CPU kernel of that op. What only lays
-/// memory out (`pack_rows`, `unpack_rows`, `panels_to_bf16`, `make_rope_table`) is shared.
+/// memory out (`pack_rows`, `unpack_rows`, `panels_to_bf16`, `panels_to_f16`, `make_rope_table`) is
+/// shared.
 struct KernelTable {
-  void (*embedding)(const float*, int64_t, std::span<const int32_t>, float*) = nullptr;
-  void (*embedding_bf16)(const uint16_t*, int64_t, std::span<const int32_t>, float*) = nullptr;
+  void (*embedding)(const PackedWeight&, std::span<const int32_t>, float*) = nullptr;
   void (*linear)(const LinearArgs&) = nullptr;
   void (*linear_backward_input)(const LinearBackwardInputArgs&) = nullptr;
   void (*linear_backward_weight)(const LinearBackwardWeightArgs&) = nullptr;

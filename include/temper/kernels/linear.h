@@ -32,16 +32,22 @@ enum class Product {
 [[nodiscard]] bool has_dot_instruction();
 
 /// A weight [n, k] stored as panels of 32 output rows in lanes, k ascending. In float32 a panel is
-/// [panel_depth(k)][32]. In bf16 it is [panel_depth(k) / 2][32][2]: a 32-bit word holds two
-/// neighbouring k of one output row, which is what a pairwise dot instruction reads, on a CPU and
-/// on a tensor core. With `bf16` set products read it, else they read `f32`.
+/// [panel_depth(k)][32]. In bf16 and in half precision it is [panel_depth(k) / 2][32][2]: a 32-bit
+/// word holds two neighbouring k of one output row, which is what a pairwise dot instruction reads,
+/// on a CPU and on a tensor core. Products read `bf16` where it is set, else `f16`, else `f32`; they
+/// widen what they read exactly.
 struct PackedWeight {
   const float* f32 = nullptr;
   const uint16_t* bf16 = nullptr;
   int64_t n = 0;
   int64_t k = 0;
   Product product = Product::kFma;  ///< kDot needs `bf16`.
+  const uint16_t* f16 = nullptr;    ///< IEEE half precision.
 };
+/// Whether a weight's product can be computed: kDot multiplies bf16 panels alone.
+[[nodiscard]] constexpr bool product_has_panels(const PackedWeight& w) {
+  return w.product == Product::kFma || w.bf16 != nullptr;
+}
 
 /// Row-major [n, k] into the rows [row_begin, row_begin + n) of panels that hold `total_n` rows.
 void pack_rows(const float* rows, int64_t n, int64_t k, int64_t row_begin, float* panels);
@@ -49,11 +55,14 @@ void pack_rows(const float* rows, int64_t n, int64_t k, int64_t row_begin, float
 void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, float* rows);
 /// Rounds fp32 panels to bf16 panels, nearest even. `elements` is a multiple of 64.
 void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out);
+/// The same to half precision: 65520 and above become infinity, 2^-25 and below zero.
+void panels_to_f16(const float* panels, int64_t elements, uint16_t* out);
 
 /// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks; a chunk is one chain
 /// over ascending k from zero, and chunk sums are added to the output in order. So a row's bits
 /// depend on that row and W alone: not on `rows`, the number of threads or the instruction set (all
 /// that have fma).
+/// @throws Error for kDot without bf16 panels, as its input gradient does.
 struct LinearArgs {
   const float* x = nullptr;  ///< [rows, k]
   int64_t x_stride = 0;      ///< In floats.

@@ -21,15 +21,16 @@ namespace temper {
 /// What products read. kFloat32: the masters. kBfloat16: a bf16 copy of them, activations float32.
 /// kBfloat16Dot: the same copy, and what enters a product is rounded to bf16 too (Product::kDot):
 /// about 1.7 times the speed where the CPU has the instruction, and exact just the same.
-enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot };
-/// "float32", "bfloat16" or "bfloat16_dot".
+/// kFloat16: a copy in IEEE half precision: three more bits than bf16, magnitudes below 65520.
+enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot, kFloat16 };
+/// "float32", "bfloat16", "bfloat16_dot" or "float16".
 [[nodiscard]] const char* weight_dtype_name(WeightDType dtype);
 /// The inverse. @throws Error that lists the names.
 [[nodiscard]] WeightDType parse_weight_dtype(std::string_view name);
 /// All names, for options and configs.
 [[nodiscard]] const std::vector<std::string>& weight_dtype_names();
 
-/// Whether a model gets gradients. A frozen bf16 model keeps no float32 copy of its matrices.
+/// Whether a model gets gradients. A frozen 16-bit model keeps no float32 copy of its matrices.
 enum class Trainable { kNo, kYes };
 
 /// What attention reads for each row of a batch.

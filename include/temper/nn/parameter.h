@@ -28,8 +28,8 @@ struct Parameter {
   bool matrix = false;
   kernels::Product product = kernels::Product::kFma;  ///< How products with this matrix are summed.
   std::vector<ParameterPart> parts;
-  at::Tensor value;  ///< float32 master; undefined for a frozen matrix kept in bf16 alone.
-  at::Tensor half;   ///< int16 bf16 panels that products read, or undefined.
+  at::Tensor value;  ///< float32 master; undefined for a frozen matrix kept in 16 bits alone.
+  at::Tensor half;   ///< Panels in bfloat16 or float16 that products read, or undefined.
   at::Tensor grad;   ///< float32, or undefined when frozen.
 
   [[nodiscard]] int64_t elements() const;
@@ -37,10 +37,12 @@ struct Parameter {
   [[nodiscard]] float* grad_data() const {
     return grad.defined() ? grad.data_ptr<float>() : nullptr;
   }
+  /// The panels of `half` where they are of this type, else null.
+  [[nodiscard]] uint16_t* half_data(at::ScalarType type) const;
   [[nodiscard]] kernels::PackedWeight packed() const;
   [[nodiscard]] size_t bytes() const;
 
-  /// Writes row-major [rows, k] values of one part into the storage, and the bf16 copy with it.
+  /// Writes row-major [rows, k] values of one part into `value`.
   void set_part(const ParameterPart& part, const float* rows);
   /// Reads one part back as row-major [rows, k]. @param of  `value` or a tensor laid out like it.
   void get_part(const ParameterPart& part, const at::Tensor& of, float* rows) const;

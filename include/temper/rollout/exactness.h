@@ -15,7 +15,7 @@ namespace temper {
 struct ExactnessOptions {
   int64_t tokens = 20000;  ///< Sampled at least, over all conditions.
   std::vector<WeightDType> weights = {WeightDType::kFloat32, WeightDType::kBfloat16,
-                                      WeightDType::kBfloat16Dot};
+                                      WeightDType::kBfloat16Dot, WeightDType::kFloat16};
   uint64_t seed = 42;
 };
 

@@ -34,7 +34,7 @@ struct TrainerConfig {
     v(keep_last, "keep_last", "Checkpoints kept, the newest ones, at least 1.");
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out score besides.");
     v(seed, "seed", "Of everything random: same seed, same bits.");
-    v(weights, "weights", "What products read: float32, a bf16 copy of the float32 masters, or bf16 on both sides (the fastest).", weight_dtype_names());
+    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest).", weight_dtype_names());
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with; sampled and trained log-probs then differ by rounding.", ops::kernel_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");
     v(samples_per_step, "samples_per_step", "Completions of each step that go to completions.jsonl and the report.");

@@ -72,6 +72,7 @@ void adamw(const AdamWArgs& args) {
       const int64_t stop = std::min(end, at + kGrain);
       HWY_DYNAMIC_DISPATCH(AdamWRange)(args, at, stop);
       if (args.bf16 != nullptr) panels_to_bf16(args.param + at, stop - at, args.bf16 + at);
+      if (args.f16 != nullptr) panels_to_f16(args.param + at, stop - at, args.f16 + at);
     }
   });
 }

@@ -3,34 +3,49 @@
 #include "temper/core/dtype.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/backend.h"
-#include "temper/kernels/linear.h"
 
 namespace temper::kernels {
+namespace {
 
-void embedding(const float* panels, int64_t width, std::span<const int32_t> ids, float* out) {
-  if (const auto op = replacement(&KernelTable::embedding)) return op(panels, width, ids, out);
+/// @param element  Element (row of a panel, k) from the panel's begin.
+template <class Panel, class Element>
+void gather(const Panel* panels, const Element& element, int64_t width,
+            std::span<const int32_t> ids, float* out) {
   // Every element lies in a cache line of its own, so that a few rows already keep a thread busy.
   parallel_for(std::ssize(ids), 4, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t id = ids[static_cast<size_t>(row)];
-      const float* source = panels + id / kPanel * panel_depth(width) * kPanel + id % kPanel;
-      for (int64_t k = 0; k < width; ++k) out[row * width + k] = source[k * kPanel];
+      const Panel* panel = panels + id / kPanel * panel_depth(width) * kPanel;
+      for (int64_t k = 0; k < width; ++k) out[row * width + k] = element(panel, id % kPanel, k);
     }
   });
 }
 
-void embedding(const uint16_t* panels, int64_t width, std::span<const int32_t> ids, float* out) {
-  if (const auto op = replacement(&KernelTable::embedding_bf16)) return op(panels, width, ids, out);
-  parallel_for(std::ssize(ids), 4, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t id = ids[static_cast<size_t>(row)];
-      const uint16_t* source =
-          panels + id / kPanel * panel_depth(width) * kPanel + id % kPanel * 2;
-      for (int64_t k = 0; k < width; ++k) {
-        out[row * width + k] = bf16_to_float(source[k / 2 * 2 * kPanel + k % 2]);
-      }
-    }
-  });
+/// Element (row, k) of a 16-bit panel.
+uint16_t half_element(const uint16_t* panel, int64_t row, int64_t k) {
+  return panel[k / 2 * 2 * kPanel + row * 2 + k % 2];
+}
+
+}  // namespace
+
+void embedding(const PackedWeight& w, std::span<const int32_t> ids, float* out) {
+  if (const auto op = replacement(&KernelTable::embedding)) return op(w, ids, out);
+  if (w.bf16 != nullptr) {
+    const auto element = [](const uint16_t* panel, int64_t row, int64_t k) {
+      return bf16_to_float(half_element(panel, row, k));
+    };
+    gather(w.bf16, element, w.k, ids, out);
+  } else if (w.f16 != nullptr) {
+    const auto element = [](const uint16_t* panel, int64_t row, int64_t k) {
+      return half_to_float(half_element(panel, row, k));
+    };
+    gather(w.f16, element, w.k, ids, out);
+  } else {
+    const auto element = [](const float* panel, int64_t row, int64_t k) {
+      return panel[k * kPanel + row];
+    };
+    gather(w.f32, element, w.k, ids, out);
+  }
 }
 
 }  // namespace temper::kernels

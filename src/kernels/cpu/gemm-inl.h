@@ -54,6 +54,39 @@ struct BBf16 {
   }
 };
 
+/// The half-precision number in the low 16 bits of each lane, exactly.
+HWY_INLINE VF widen_half(hn::Vec<hn::RebindToUnsigned<DF>> bits) {
+  const DF d;
+#if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2) || HWY_TARGET == HWY_NEON
+  const hn::Rebind<uint16_t, DF> narrow;
+  const hn::Rebind<hwy::float16_t, DF> half;
+  return hn::PromoteTo(d, hn::BitCast(half, hn::TruncateTo(narrow, bits)));
+#else
+  // No instruction. A half's bits at a float's place are its value times 2^-112, infinity and NaN
+  // excepted, which have an exponent of their own.
+  const hn::RebindToUnsigned<DF> du;
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7fffu)));
+  const VF tiny = hn::BitCast(d, magnitude);
+  const VF other = hn::BitCast(d, hn::Or(magnitude, hn::Set(du, 0x7f800000u)));
+  const VF infinity = hn::BitCast(d, hn::Set(du, 0x0f800000u));
+  const VF widened =
+      hn::IfThenElse(hn::Lt(tiny, infinity), hn::Mul(tiny, hn::Set(d, 0x1p112f)), other);
+  return hn::Or(widened, hn::BitCast(d, hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000u)))));
+#endif
+}
+
+/// B as half-precision panel rows.
+struct BHalf {
+  const uint16_t* p;
+  HWY_INLINE BHalf at(int64_t k) const { return {p + k * 32}; }  // k even.
+  template <int kOdd>
+  HWY_INLINE VF load(int64_t k, int column) const {
+    const hn::RebindToUnsigned<DF> du;
+    const auto u = hn::LoadU(du, reinterpret_cast<const uint32_t*>(p) + k * 16 + column);
+    return widen_half(kOdd ? hn::ShiftRight<16>(u) : u);
+  }
+};
+
 /// A as element (row, k) at p + row * row_stride + k * k_stride.
 struct AMatrix {
   const float* p;
@@ -97,7 +130,7 @@ HWY_INLINE void tile(const AMatrix& a, const B* b, int column, int64_t depth, co
     }
   }
   int64_t k = 0;
-  for (; k + 2 <= depth; k += 2) {  // In pairs, so that a bf16 word is loaded once for both.
+  for (; k + 2 <= depth; k += 2) {  // In pairs, so that a word of two is loaded once for both.
     tile_step<MR, NP, NV, 0>(a, b, column, k, acc);
     tile_step<MR, NP, NV, 1>(a, b, column, k, acc);
   }

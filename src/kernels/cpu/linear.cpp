@@ -11,6 +11,7 @@
 #include "cpu/operands-inl.h"
 #include "cpu/swiglu-inl.h"
 #include "cpu/workspace.h"
+#include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/backend.h"
 #include "temper/kernels/swiglu.h"
@@ -104,6 +105,8 @@ void Linear(const LinearArgs& g) {
                               reinterpret_cast<const uint32_t*>(w.bf16), panel / 2});
   } else if (w.bf16 != nullptr) {
     all_panels(g, FmaOperands<BBf16>{a, {w.bf16}, panel});
+  } else if (w.f16 != nullptr) {
+    all_panels(g, FmaOperands<BHalf>{a, {w.f16}, panel});
   } else {
     all_panels(g, FmaOperands<BFloat>{a, {w.f32}, panel});
   }
@@ -120,6 +123,7 @@ HWY_EXPORT(Linear);
 
 void linear(const LinearArgs& args) {
   if (args.rows <= 0 || args.weight.n <= 0) return;
+  TEMPER_CHECK(product_has_panels(args.weight), "[linear] Product::kDot needs bf16 panels");
   const auto op = replacement(&KernelTable::linear);
   const bool split = args.swiglu != nullptr && (op != nullptr || args.weight.n % (2 * kPanel) != 0);
   LinearArgs product = args;

@@ -9,6 +9,7 @@
 
 #include "cpu/operands-inl.h"
 #include "cpu/workspace.h"
+#include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/kernels/backend.h"
 #include "temper/kernels/linear.h"
@@ -23,25 +24,33 @@ constexpr int64_t kInputRowBlock = 48;
 /// Rows of x and dy that one pass of the weight gradient reads before it stores its accumulators.
 constexpr int64_t kWeightRowBlock = 256;
 
+/// Rows [0, depth) of 16-bit panels in float32; `depth` is rounded up to pairs.
+template <class B>
+void widen_panel(const B& b, int64_t depth, float* out) {
+  for (int64_t k = 0; k < depth; k += 2) {
+    for (int c = 0; c < kPanel; c += kLanes) {
+      hn::StoreU(b.template load<0>(k, c), DF(), out + k * kPanel + c);
+      hn::StoreU(b.template load<1>(k, c), DF(), out + (k + 1) * kPanel + c);
+    }
+  }
+}
+
 /// W[n0 .. n0 + count, k0 .. k0 + 32) as rows of 32 floats; columns past k are zero.
 void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k0, float* out) {
   const DF d;
   const hn::Rebind<int32_t, DF> di;
   const int64_t columns = std::min(kPanel, w.k - k0);
   if (columns < kPanel) std::fill_n(out, count * kPanel, 0.0f);
-  const bool half = w.bf16 != nullptr;
   float widened[kPanel * kPanel];
   for (int64_t n = 0; n < count; n += kPanel) {
     const int64_t offset = ((n0 + n) / kPanel * panel_depth(w.k) + k0) * kPanel;
-    const float* source = half ? widened : w.f32 + offset;
-    if (half) {
-      const BBf16 b{w.bf16 + offset};
-      for (int64_t k = 0; k < columns; k += 2) {
-        for (int c = 0; c < kPanel; c += kLanes) {
-          hn::StoreU(b.load<0>(k, c), d, widened + k * kPanel + c);
-          hn::StoreU(b.load<1>(k, c), d, widened + (k + 1) * kPanel + c);
-        }
-      }
+    const float* source = widened;
+    if (w.bf16 != nullptr) {
+      widen_panel(BBf16{w.bf16 + offset}, columns, widened);
+    } else if (w.f16 != nullptr) {
+      widen_panel(BHalf{w.f16 + offset}, columns, widened);
+    } else {
+      source = w.f32 + offset;
     }
     const int64_t rows = std::min(kPanel, count - n);
     const auto index = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(kPanel)));
@@ -238,6 +247,8 @@ HWY_EXPORT(LinearBackwardWeight);
 
 void linear_backward_input(const LinearBackwardInputArgs& args) {
   if (const auto op = replacement(&KernelTable::linear_backward_input)) return op(args);
+  TEMPER_CHECK(product_has_panels(args.weight),
+               "[linear_backward_input] Product::kDot needs bf16 panels");
   if (args.rows > 0) HWY_DYNAMIC_DISPATCH(LinearBackwardInput)(args);
 }
 

@@ -35,7 +35,7 @@ struct Region {
   int panels;
 };
 
-/// float32 activations and float32 or widened bf16 panels, by fused multiply-adds.
+/// float32 activations and float32 or widened 16-bit panels, by fused multiply-adds.
 template <class B>
 struct FmaOperands {
   static constexpr int64_t kChunk = kFmaChunk;

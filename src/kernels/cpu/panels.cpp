@@ -24,18 +24,33 @@ void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, f
   });
 }
 
-void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out) {
+namespace {
+
+template <class Round>
+void round_panels(const float* panels, int64_t elements, const Round& round, uint16_t* out) {
   constexpr int64_t kPair = 2 * kPanel;
   parallel_for(elements / kPair, 512, [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
       const float* from = panels + g * kPair;
       uint16_t* to = out + g * kPair;
       for (int64_t i = 0; i < kPanel; ++i) {
-        to[2 * i] = float_to_bf16(from[i]);
-        to[2 * i + 1] = float_to_bf16(from[kPanel + i]);
+        to[2 * i] = round(from[i]);
+        to[2 * i + 1] = round(from[kPanel + i]);
       }
     }
   });
+}
+
+}  // namespace
+
+void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out) {
+  round_panels(
+      panels, elements, [](float v) { return float_to_bf16(v); }, out);
+}
+
+void panels_to_f16(const float* panels, int64_t elements, uint16_t* out) {
+  round_panels(
+      panels, elements, [](float v) { return float_to_half(v); }, out);
 }
 
 }  // namespace temper::kernels

@@ -29,17 +29,18 @@ __global__ void __launch_bounds__(kElementThreads, 2)
   for_elements(a.count, [&](int64_t i) { adamw_element(a, f, scale, i); });
 }
 
-/// With the bf16 copy: a thread has the two neighbouring k of one output row, which lie 32 floats
+/// With the 16-bit copy: a thread has the two neighbouring k of one output row, which lie 32 floats
 /// apart, and writes the word that holds both.
+template <bool kBf16>
 __global__ void __launch_bounds__(kElementThreads)
     adamw_pairs(AdamWArgs a, AdamWFactors f, const float* grad_scale) {
   const float scale = grad_scale != nullptr ? *grad_scale : a.grad_scale;
-  uint32_t* words = reinterpret_cast<uint32_t*>(a.bf16);
+  uint32_t* words = reinterpret_cast<uint32_t*>(kBf16 ? a.bf16 : a.f16);
   for_elements(a.count / 2, [&](int64_t word) {
     const int64_t even = word / 32 * 64 + word % 32;
     const float low = adamw_element(a, f, scale, even);
     const float high = adamw_element(a, f, scale, even + 32);
-    words[word] = pack_bf16(low, high);
+    words[word] = kBf16 ? pack_bf16(low, high) : pack_half(low, high);
   });
 }
 
@@ -84,13 +85,13 @@ inline Status launch_adamw(const AdamWArgs& a, const float* grad_scale, Stream s
   if (a.count < 0) return invalid_argument("[adamw] count must be >= 0");
   if (a.step < 1) return invalid_argument("[adamw] step must be >= 1");
   const AdamWFactors f = adamw_factors(a);
-  if (a.bf16 == nullptr) {
+  if (a.bf16 == nullptr && a.f16 == nullptr) {
     return launch(adamw_elements, element_blocks(a.count), kElementThreads, 0, stream, a, f,
                   grad_scale);
   }
-  if (a.count % 64 != 0) return invalid_argument("[adamw] bf16 panels hold multiples of 64");
-  return launch(adamw_pairs, element_blocks(a.count / 2), kElementThreads, 0, stream, a, f,
-                grad_scale);
+  if (a.count % 64 != 0) return invalid_argument("[adamw] 16-bit panels hold multiples of 64");
+  return launch(a.bf16 != nullptr ? adamw_pairs<true> : adamw_pairs<false>,
+                element_blocks(a.count / 2), kElementThreads, 0, stream, a, f, grad_scale);
 }
 
 inline Status launch_sum_of_squares(const float* x, int64_t count, double* workspace, double* sum,

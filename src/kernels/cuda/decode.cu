@@ -8,9 +8,7 @@ namespace {
 struct PublicOps {
   static Status embedding(const PackedWeight& w, const int32_t* ids, int64_t rows, float* out,
                           Stream stream) {
-    const std::span<const int32_t> list(ids, static_cast<size_t>(rows));
-    return w.bf16 != nullptr ? cuda::embedding(w.bf16, w.k, list, out, stream)
-                             : cuda::embedding(w.f32, w.k, list, out, stream);
+    return cuda::embedding(w, {ids, static_cast<size_t>(rows)}, out, stream);
   }
   static Status rms_norm(const RmsNormArgs& a, Stream stream) { return cuda::rms_norm(a, stream); }
   static Status linear(const LinearArgs& a, Stream stream) { return cuda::linear(a, stream); }

@@ -16,6 +16,9 @@ __device__ __forceinline__ float panel_element(const float* panel, int64_t lane,
 __device__ __forceinline__ float panel_element(const uint16_t* panel, int64_t lane, int64_t k) {
   return bf16_to_float(panel[(k / 2 * kPanel + lane) * 2 + k % 2]);
 }
+__device__ __forceinline__ float panel_element(const __half* panel, int64_t lane, int64_t k) {
+  return __half2float(panel[(k / 2 * kPanel + lane) * 2 + k % 2]);
+}
 
 /// One block a row.
 template <class Element>
@@ -31,14 +34,18 @@ __global__ void __launch_bounds__(kEmbeddingThreads)
   }
 }
 
-template <class Element>
-Status launch_embedding(const Element* panels, int64_t width, std::span<const int32_t> ids,
-                        float* out, Stream stream) {
-  if (width < 1) return invalid_argument("[embedding] width must be >= 1");
+inline Status launch_embedding(const PackedWeight& w, std::span<const int32_t> ids, float* out,
+                               Stream stream) {
+  if (w.k < 1) return invalid_argument("[embedding] width must be >= 1");
   const auto rows = static_cast<int64_t>(ids.size());
   const auto blocks = static_cast<unsigned>(rows < (1 << 20) ? rows : 1 << 20);
-  return launch(embedding_rows<Element>, blocks, kEmbeddingThreads, 0, stream, panels, width,
-                panel_elements(1, width), ids.data(), rows, out);
+  const auto gather = [&]<class Element>(const Element* panels) {
+    return launch(embedding_rows<Element>, blocks, kEmbeddingThreads, 0, stream, panels, w.k,
+                  panel_elements(1, w.k), ids.data(), rows, out);
+  };
+  if (w.bf16 != nullptr) return gather(w.bf16);
+  if (w.f16 != nullptr) return gather(reinterpret_cast<const __half*>(w.f16));
+  return gather(w.f32);
 }
 
 }  // namespace TEMPER_CUDA_TARGET

@@ -10,11 +10,9 @@ inline namespace TEMPER_CUDA_TARGET {
 /// An empty text, or why a weight cannot be read.
 inline const char* weight_problem(const PackedWeight& w) {
   if (w.n < 1 || w.k < 1) return "[linear] a weight must have n >= 1 and k >= 1";
-  const void* p = w.bf16 != nullptr ? static_cast<const void*>(w.bf16) : w.f32;
+  const void* p = read_panels(w);
   if (p == nullptr) return "[linear] the weight has no panels";
-  if (w.product == Product::kDot && w.bf16 == nullptr) {
-    return "[linear] Product::kDot needs bf16 panels";
-  }
+  if (!product_has_panels(w)) return "[linear] Product::kDot needs bf16 panels";
   if (reinterpret_cast<uintptr_t>(p) % 16 != 0) {
     return "[linear] panels must begin at a multiple of 16 bytes";
   }
@@ -50,7 +48,9 @@ Status launch_dot_rows(const DotRowsA& a, const B& b, const RowsOut& out, int64_
 
 template <int kRows>
 Status launch_fma_few(const RowsView& x, const PackedWeight& w, const RowsOut& out, Stream stream) {
-  const auto kernel = w.bf16 != nullptr ? fma_few<kRows, true> : fma_few<kRows, false>;
+  const auto kernel = w.bf16 != nullptr  ? fma_few<kRows, Bf16Words>
+                      : w.f16 != nullptr ? fma_few<kRows, HalfWords>
+                                         : fma_few<kRows, FloatWords>;
   return launch(kernel, static_cast<unsigned>(panel_count(w.n)), kProductThreads,
                 few_shared<kRows>(), stream, x, view_panels(w), out, w.k);
 }
@@ -75,7 +75,10 @@ inline Status launch_many(const RowsView& x, const PackedWeight& w, const RowsOu
     return launch_dot_rows(DotRowsA{x}, DotPanels{{}, panels}, out, w.k, stream);
   }
   if (w.bf16 != nullptr) {
-    return launch_fma_rows(FmaRowsA{x}, FmaPanelsBf16{{}, panels}, out, w.k, stream);
+    return launch_fma_rows(FmaRowsA{x}, FmaPanelsHalf<Bf16Words>{{}, panels}, out, w.k, stream);
+  }
+  if (w.f16 != nullptr) {
+    return launch_fma_rows(FmaRowsA{x}, FmaPanelsHalf<HalfWords>{{}, panels}, out, w.k, stream);
   }
   return launch_fma_rows(FmaRowsA{x}, FmaPanelsF32{{}, panels}, out, w.k, stream);
 }
@@ -112,7 +115,10 @@ inline Status launch_linear_backward_input(const LinearBackwardInputArgs& g, Str
     return launch_dot_rows(DotRowsA{dy}, DotTransposed{panels}, out, w.n, stream);
   }
   if (w.bf16 != nullptr) {
-    return launch_fma_rows(FmaRowsA{dy}, FmaTransposedBf16{panels}, out, w.n, stream);
+    return launch_fma_rows(FmaRowsA{dy}, FmaTransposedHalf<Bf16Words>{panels}, out, w.n, stream);
+  }
+  if (w.f16 != nullptr) {
+    return launch_fma_rows(FmaRowsA{dy}, FmaTransposedHalf<HalfWords>{panels}, out, w.n, stream);
   }
   return launch_fma_rows(FmaRowsA{dy}, FmaTransposedF32{panels}, out, w.n, stream);
 }

@@ -3,6 +3,8 @@
 // from global memory. The chunks of k, which are sums of their own in either contract, go round the
 // warps and are added in order: the bits of linear_fma.cuh and linear_dot.cuh.
 
+#include <type_traits>
+
 #include "cuda/linear_dot.cuh"
 #include "cuda/linear_fma.cuh"
 
@@ -72,26 +74,29 @@ constexpr size_t few_shared() {
   return shared_bytes<float>(kFewWarps * ChunkRound<kRows>::kSize);
 }
 
+/// The words of float32 panels.
+struct FloatWords {};
+
 /// Steps [step, step + 4) of this lane's output: a panel's row of words is read by a warp at once.
-template <bool kHalf>
+template <class Words>
 __device__ __forceinline__ void few_weights(const uint32_t* panel, int64_t step, int64_t depth,
                                             float (&w)[4]) {
 #pragma unroll
   for (int s = 0; s < 4; s += 2) {
     if (step + s >= depth) break;  // A panel has whole pairs of steps.
-    if constexpr (kHalf) {
-      const uint32_t word = __ldg(panel + (step + s) / 2 * kPanelWords);
-      w[s] = bf16_low(word);
-      w[s + 1] = bf16_high(word);
-    } else {
+    if constexpr (std::is_same_v<Words, FloatWords>) {
       w[s] = __uint_as_float(__ldg(panel + (step + s) * kPanelWords));
       w[s + 1] = __uint_as_float(__ldg(panel + (step + s + 1) * kPanelWords));
+    } else {
+      const uint32_t word = __ldg(panel + (step + s) / 2 * kPanelWords);
+      w[s] = Words::low(word);
+      w[s + 1] = Words::high(word);
     }
   }
 }
 
 /// A lane has one output of each row.
-template <int kRows, bool kHalf>
+template <int kRows, class Words>
 __global__ void __launch_bounds__(kProductThreads)
     fma_few(RowsView x, PanelsView w, RowsOut out, int64_t depth) {
   const uint32_t* panel = w.p + blockIdx.x * w.rows * kPanelWords + lane_id();
@@ -105,7 +110,7 @@ __global__ void __launch_bounds__(kProductThreads)
 #pragma unroll 4
     for (int k = 0; k < steps; k += 4) {
       float weights[4] = {};
-      few_weights<kHalf>(panel, begin + k, depth, weights);
+      few_weights<Words>(panel, begin + k, depth, weights);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         float v[4];

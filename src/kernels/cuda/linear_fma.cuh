@@ -102,8 +102,9 @@ struct FmaPanelsF32 : FmaNeighbours {
   }
 };
 
-/// The same in bf16 panels, widened.
-struct FmaPanelsBf16 : FmaNeighbours {
+/// The same in 16-bit panels, widened.
+template <class Words>
+struct FmaPanelsHalf : FmaNeighbours {
   static constexpr int kPairs = kFmaSteps / 2;
   static constexpr int kWords = 4 * kPairs * kPanelWords;
   using Staged = NothingStaged;
@@ -125,8 +126,8 @@ struct FmaPanelsBf16 : FmaNeighbours {
         const uint32_t w4[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          b[s][group * 4 + i] = bf16_low(w4[i]);
-          b[s + 1][group * 4 + i] = bf16_high(w4[i]);
+          b[s][group * 4 + i] = Words::low(w4[i]);
+          b[s + 1][group * 4 + i] = Words::high(w4[i]);
         }
       }
     }
@@ -192,8 +193,9 @@ struct FmaTransposedF32 {
   }
 };
 
-/// The same in bf16 panels: a word holds two neighbouring columns.
-struct FmaTransposedBf16 {
+/// The same in 16-bit panels: a word holds two neighbouring columns.
+template <class Words>
+struct FmaTransposedHalf {
   static constexpr int kStride = kFmaSteps + 4;
   static constexpr int kWords = kFmaColumns / 2 * kStride;
   using Staged = NothingStaged;
@@ -217,8 +219,8 @@ struct FmaTransposedBf16 {
       const uint32_t w4[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
       for (int s = 0; s < 4; ++s) {
-        b[s][2 * i] = bf16_low(w4[s]);
-        b[s][2 * i + 1] = bf16_high(w4[s]);
+        b[s][2 * i] = Words::low(w4[s]);
+        b[s][2 * i + 1] = Words::high(w4[s]);
       }
     }
   }

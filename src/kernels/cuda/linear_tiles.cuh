@@ -57,12 +57,16 @@ struct PanelsView {
   int64_t panels;
   int64_t rows;  // Of a panel.
 };
+/// What products read of a weight.
+inline const void* read_panels(const PackedWeight& w) {
+  if (w.bf16 != nullptr) return w.bf16;
+  return w.f16 != nullptr ? static_cast<const void*>(w.f16) : w.f32;
+}
 inline PanelsView view_panels(const PackedWeight& w) {
+  const void* panels = read_panels(w);
   const int64_t depth = panel_depth(w.k);
-  if (w.bf16 == nullptr) {
-    return {reinterpret_cast<const uint32_t*>(w.f32), panel_count(w.n), depth};
-  }
-  return {reinterpret_cast<const uint32_t*>(w.bf16), panel_count(w.n), depth / 2};
+  return {static_cast<const uint32_t*>(panels), panel_count(w.n),
+          panels == w.f32 ? depth : depth / 2};
 }
 
 /// Copies, in the background, panels [panel, panel + kPanels) x rows [row, row + kRows) x words

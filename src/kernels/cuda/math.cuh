@@ -84,7 +84,23 @@ __device__ __forceinline__ uint16_t float_to_bf16(float value) {
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
-/// Two of them in one word, `low` in the low half.
+/// How a word of a 16-bit panel is widened to elements (k, k + 1): bfloat16, half precision.
+struct Bf16Words {
+  __device__ static __forceinline__ float low(uint32_t word) { return bf16_low(word); }
+  __device__ static __forceinline__ float high(uint32_t word) { return bf16_high(word); }
+};
+struct HalfWords {
+  __device__ static __forceinline__ float low(uint32_t word) {
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(word)));
+  }
+  __device__ static __forceinline__ float high(uint32_t word) { return low(word >> 16); }
+};
+/// Two floats in one word of half precision, nearest even, `low` in the low half.
+__device__ __forceinline__ uint32_t pack_half(float low, float high) {
+  return static_cast<uint32_t>(__half_as_ushort(__float2half_rn(low))) |
+         static_cast<uint32_t>(__half_as_ushort(__float2half_rn(high))) << 16;
+}
+/// The same in bfloat16.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return static_cast<uint32_t>(float_to_bf16(low)) | static_cast<uint32_t>(float_to_bf16(high))
                                                          << 16;

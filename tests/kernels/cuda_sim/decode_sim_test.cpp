@@ -23,9 +23,7 @@ using test::HostBuffer;
 struct SimOps {
   static Status embedding(const PackedWeight& w, const int32_t* ids, int64_t rows, float* out,
                           Stream stream) {
-    const std::span<const int32_t> list(ids, static_cast<size_t>(rows));
-    return w.bf16 != nullptr ? launch_embedding(w.bf16, w.k, list, out, stream)
-                             : launch_embedding(w.f32, w.k, list, out, stream);
+    return launch_embedding(w, {ids, static_cast<size_t>(rows)}, out, stream);
   }
   static Status rms_norm(const RmsNormArgs& a, Stream stream) { return launch_rms_norm(a, stream); }
   static Status linear(const LinearArgs& a, Stream stream) { return launch_linear(a, stream); }
@@ -71,7 +69,7 @@ TEST(DecodeSim, AllStepsHaveTheBitsOfTheCpu) { expect_the_texts_of_the_cpu({}, 8
 TEST(DecodeSim, WithNormsOfQueriesAndKeys) {
   expect_the_texts_of_the_cpu({.half = true, .qk_norm = true}, 3);
 }
-TEST(DecodeSim, WithBiases) { expect_the_texts_of_the_cpu({.bias = true}, 3); }
+TEST(DecodeSim, WithBiases) { expect_the_texts_of_the_cpu({.f16 = true, .bias = true}, 3); }
 
 TEST(DecodeSim, StopsAtAStopId) {
   DecodeCase<HostBuffer> host({});

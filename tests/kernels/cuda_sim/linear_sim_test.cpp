@@ -32,7 +32,7 @@ using Sim = LinearSide<>;
 using SimLarge = LinearSide<0>;
 
 TEST(LinearSim, FmaHasTheBitsOfTheCpu) {
-  for (const Kind kind : {Kind::kFloat, Kind::kBf16}) {
+  for (const Kind kind : test::kFmaKinds) {
     for (const int64_t n : {1, 33, 200}) {
       for (const int64_t k : {1, 31, 256, 301}) {
         const LinearWeight w(kind, n, k);
@@ -50,7 +50,7 @@ TEST(LinearSim, FmaHasTheBitsOfTheCpu) {
 }
 
 TEST(LinearSim, BiasResidualStridesAndUnalignedRowsHaveTheBitsOfTheCpu) {
-  for (const Kind kind : {Kind::kFloat, Kind::kBf16}) {
+  for (const Kind kind : test::kFmaKinds) {
     const LinearWeight w(kind, 70, 150);
     for (const int64_t rows : {2, 66}) {
       for (const Forward& f :
@@ -65,7 +65,7 @@ TEST(LinearSim, BiasResidualStridesAndUnalignedRowsHaveTheBitsOfTheCpu) {
 }
 
 TEST(LinearSim, EveryThreadOrderGivesTheSameBits) {
-  for (const Kind kind : {Kind::kFloat, Kind::kBf16, Kind::kDot}) {
+  for (const Kind kind : {Kind::kFloat, Kind::kBf16, Kind::kDot, Kind::kHalf}) {
     const LinearWeight w(kind, 40, 290);
     for (const int64_t rows : {2, 18}) {
       const Forward f{.rows = rows, .bias = true, .add = true};
@@ -86,7 +86,7 @@ TEST(LinearSim, DotIsTheSumInDouble) {
 }
 
 TEST(LinearSim, BitsOfARowDoNotDependOnTheOtherRowsOrItsPlace) {
-  for (const Kind kind : {Kind::kFloat, Kind::kBf16, Kind::kDot}) {
+  for (const Kind kind : {Kind::kFloat, Kind::kBf16, Kind::kDot, Kind::kHalf}) {
     const LinearWeight w(kind, 72, 600);
     const std::vector<float> base = test::forward<Sim>(w, {.rows = 65});
     for (const int64_t rows : {1, 3, 16, 17}) {
@@ -123,7 +123,7 @@ TEST(LinearSim, SwigluComesWithTheBitsOfTheCpu) {
 }
 
 TEST(LinearSim, InputGradientByFmaHasTheBitsOfTheCpu) {
-  for (const Kind kind : {Kind::kFloat, Kind::kBf16}) {
+  for (const Kind kind : test::kFmaKinds) {
     for (const int64_t n : {1, 33, 300}) {
       for (const int64_t k : {1, 45, 200}) {
         const LinearWeight w(kind, n, k);

@@ -101,6 +101,26 @@ TEST(MathSim, BfloatConversionsHaveTheBitsOfCore) {
   EXPECT_EQ(cuda::bf16_high(word), -2.0f);
 }
 
+// But for NaN, which is one number on the device.
+TEST(MathSim, HalfConversionsHaveTheBitsOfCore) {
+  for (const float v : all_kinds_of_floats()) {
+    if (std::isnan(v)) continue;
+    const uint32_t other = float_to_half(1.5f);
+    ASSERT_EQ(cuda::pack_half(v, 1.5f), float_to_half(v) | other << 16) << v;
+    ASSERT_EQ(cuda::pack_half(1.5f, v), other | static_cast<uint32_t>(float_to_half(v)) << 16) << v;
+  }
+  for (uint32_t b = 0; b < 65536; ++b) {
+    const float want = half_to_float(static_cast<uint16_t>(b));
+    const float low = cuda::HalfWords::low(0xabcd0000u | b);
+    const float high = cuda::HalfWords::high(b << 16 | 0xabcdu);
+    if (std::isnan(want)) {
+      ASSERT_TRUE(std::isnan(low) && std::isnan(high)) << b;
+    } else {
+      ASSERT_TRUE(bits(low) == bits(want) && bits(high) == bits(want)) << b;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace temper::kernels
 #endif  // HWY_ONCE

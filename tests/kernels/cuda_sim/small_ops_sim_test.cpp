@@ -46,10 +46,8 @@ struct SimOps {
     return launch_rms_norm_backward(a, nullptr).ok();
   }
   static bool rope(const RopeArgs& a, int64_t) { return launch_rope(a, nullptr).ok(); }
-  template <class Element>
-  static bool embedding(const Element* panels, int64_t width, std::span<const int32_t> ids,
-                        float* out) {
-    return launch_embedding(panels, width, ids, out, nullptr).ok();
+  static bool embedding(const PackedWeight& w, std::span<const int32_t> ids, float* out) {
+    return launch_embedding(w, ids, out, nullptr).ok();
   }
   static bool swiglu(const float* gate_up, float* y, int64_t rows, int64_t width) {
     return launch_swiglu(gate_up, y, rows, width, nullptr).ok();
@@ -120,7 +118,7 @@ TEST(SmallOpsSim, BadArgumentsAreRefusedBeforeTheLaunch) {
   refused(launch_adamw({.step = 0}, nullptr, nullptr), "[adamw] step must be >= 1");
   uint16_t half = 0;
   refused(launch_adamw({.bf16 = &half, .count = 32}, nullptr, nullptr),
-          "[adamw] bf16 panels hold multiples of 64");
+          "[adamw] 16-bit panels hold multiples of 64");
   refused(launch_sum_of_squares(nullptr, -1, nullptr, nullptr, nullptr),
           "[sum_of_squares] count must be >= 0");
   refused(launch_clip_factor({.max_norm = -1}, nullptr), "[clip_factor] max_norm must be >= 0");
@@ -128,8 +126,7 @@ TEST(SmallOpsSim, BadArgumentsAreRefusedBeforeTheLaunch) {
   refused(launch_rms_norm_backward({}, nullptr),
           "[rms_norm_backward] expected rows >= 0 and width >= 1");
   refused(launch_rope({}, nullptr), "[rope] expected rows >= 0, heads >= 0 and half >= 1");
-  refused(launch_embedding<float>(nullptr, 0, {}, nullptr, nullptr),
-          "[embedding] width must be >= 1");
+  refused(launch_embedding({}, {}, nullptr, nullptr), "[embedding] width must be >= 1");
   refused(launch_swiglu(nullptr, nullptr, -1, 1, nullptr), "[swiglu] expected rows and width >= 0");
   refused(launch_add_inplace(nullptr, nullptr, -1, nullptr), "[add_inplace] n must be >= 0");
 }
@@ -163,7 +160,8 @@ TEST(SmallOpsSim, OffsetsBeyond32BitsAreReached) {
   far.data()[at + 5 * 32 + 7] = 1.5f;  // Output row 7 of the last panel, k = 5.
   const int32_t id = static_cast<int32_t>(kVocabulary - 32 + 7);
   std::vector<float> out(kWidth);
-  ASSERT_TRUE(launch_embedding<float>(far.data(), kWidth, {&id, 1}, out.data(), nullptr).ok());
+  const PackedWeight table{.f32 = far.data(), .n = kVocabulary, .k = kWidth};
+  ASSERT_TRUE(launch_embedding(table, {&id, 1}, out.data(), nullptr).ok());
   EXPECT_EQ(out[5], 1.5f);
   // Rope over rows that lie 2^31 floats apart: the second one turns by a quarter.
   far.data()[(int64_t{1} << 31) + 0] = 3.0f;
