@@ -3,9 +3,11 @@
 #include <bit>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "temper/core/error.h"
 #include "temper/core/file.h"
@@ -24,10 +26,61 @@ constexpr size_t kMaxManifestBytes = size_t{16} << 20;
 constexpr size_t kMaxFiles = 100'000;
 constexpr int kMaxDepth = 8;
 
+/// `content_hash64` of bytes that come in pieces; all but the last are whole blocks.
+class ContentHash {
+ public:
+  static constexpr size_t kBlock = 32;
+
+  void add(std::string_view piece) {
+    size_t at = 0;
+    for (; piece.size() - at >= kBlock; at += kBlock) mix(piece.data() + at);
+    if (at < piece.size()) {
+      std::array<char, kBlock> last{};
+      std::memcpy(last.data(), piece.data() + at, piece.size() - at);
+      mix(last.data());
+    }
+    size_ += piece.size();
+  }
+
+  [[nodiscard]] uint64_t value() const {
+    uint64_t hash = size_;
+    for (const uint64_t lane : lanes_) {
+      hash = (hash ^ lane) * kPrime;
+      hash ^= hash >> 32;
+    }
+    return hash;
+  }
+
+ private:
+  static constexpr uint64_t kPrime = 0x9E3779B97F4A7C15u;
+
+  void mix(const char* block) {
+    for (size_t i = 0; i < lanes_.size(); ++i) {
+      uint64_t word = 0;
+      std::memcpy(&word, block + 8 * i, 8);
+      static_assert(std::endian::native == std::endian::little);
+      lanes_[i] = std::rotl(lanes_[i] ^ word, 29) * kPrime;
+    }
+  }
+
+  std::array<uint64_t, 4> lanes_{kPrime, 2 * kPrime, 3 * kPrime, 4 * kPrime};
+  uint64_t size_ = 0;
+};
+
+/// Read in pieces and not mapped: a mapped optimizer state would count as memory of this process
+/// while it is hashed, which at 8 bytes a weight is the peak of a whole run.
 uint64_t hash_file(const fs::path& path) {
-  const auto file = MappedFile::open(path);
-  return content_hash64(
-      {reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
+  constexpr size_t kPiece = size_t{1} << 20;
+  std::ifstream file(path, std::ios::binary);
+  TEMPER_CHECK(file.good(), "cannot open ", path.string());
+  std::vector<char> piece(kPiece);
+  ContentHash hash;
+  do {
+    file.read(piece.data(), static_cast<std::streamsize>(kPiece));
+    hash.add({piece.data(), static_cast<size_t>(file.gcount())});
+  } while (file.good());
+  TEMPER_CHECK(file.eof(), "cannot read ", path.string());
+  return hash.value();
 }
 
 std::string hex(uint64_t value) {
@@ -92,30 +145,9 @@ void check_file(const fs::path& folder, const Json& entry, VerifyLevel level) {
 }  // namespace
 
 uint64_t content_hash64(std::string_view bytes) {
-  constexpr uint64_t kPrime = 0x9E3779B97F4A7C15u;
-  constexpr size_t kBlock = 32;
-  std::array<uint64_t, 4> lanes{kPrime, 2 * kPrime, 3 * kPrime, 4 * kPrime};
-  const auto mix = [&](const char* block) {
-    for (size_t i = 0; i < 4; ++i) {
-      uint64_t word = 0;
-      std::memcpy(&word, block + 8 * i, 8);
-      static_assert(std::endian::native == std::endian::little);
-      lanes[i] = std::rotl(lanes[i] ^ word, 29) * kPrime;
-    }
-  };
-  size_t at = 0;
-  for (; bytes.size() - at >= kBlock; at += kBlock) mix(bytes.data() + at);
-  if (at < bytes.size()) {
-    std::array<char, kBlock> last{};
-    std::memcpy(last.data(), bytes.data() + at, bytes.size() - at);
-    mix(last.data());
-  }
-  uint64_t hash = bytes.size();
-  for (const uint64_t lane : lanes) {
-    hash = (hash ^ lane) * kPrime;
-    hash ^= hash >> 32;
-  }
-  return hash;
+  ContentHash hash;
+  hash.add(bytes);
+  return hash.value();
 }
 
 CheckpointWriter::CheckpointWriter(fs::path checkpoints, int64_t step)

@@ -8,6 +8,8 @@
 
 #include <fstream>
 #include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "temper/core/error.h"
@@ -101,6 +103,26 @@ TEST(Checkpoint, AppearsWholeWithItsManifest) {
   save(run, 12);
   ASSERT_TRUE(newest_complete_checkpoint(run.path()));
   EXPECT_EQ(newest_complete_checkpoint(run.path())->step, 12);
+}
+
+TEST(Checkpoint, FilesLongerThanAPieceHaveTheHashOfTheirWholeContent) {
+  const TemporaryFolder temporary;
+  const RunFolder run = RunFolder::create(temporary.path());
+  CheckpointWriter writer = run.begin(1);
+  const size_t piece = size_t{1} << 20;
+  std::map<std::string, std::string> files;
+  for (const size_t size : {piece - 1, piece, piece + 1, 2 * piece + 33}) {
+    std::string text(size, 'a');
+    for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>(i * 2654435761u >> 13);
+    files[std::to_string(size)] = text;
+    write(writer.folder() / std::to_string(size), text);
+  }
+  const auto manifest = nlohmann::json::parse(read_text_file(writer.commit() / "MANIFEST.json"));
+  ASSERT_EQ(manifest["files"].size(), files.size());
+  for (const auto& file : manifest["files"]) {
+    const uint64_t hash = std::stoull(file["hash"].get<std::string>(), nullptr, 16);
+    EXPECT_EQ(hash, content_hash64(files[file["name"].get<std::string>()])) << file["name"];
+  }
 }
 
 TEST(Checkpoint, WithoutCommitNothingIsLeft) {
