@@ -72,13 +72,19 @@ Json parse_json(const Row& row, const std::string& name) {
   }
 }
 
-std::string_view type_words(const Json& value) {
-  if (value.is_object()) return "an object";
-  if (value.is_array()) return "an array";
-  if (value.is_string()) return "a string";
-  if (value.is_number()) return "a number";
-  if (value.is_boolean()) return "a boolean";
-  return "null";
+/// A string, or parts of type "text", which are joined.
+std::string read_content(const Json& value, const std::string& where, const std::string& key) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) refuse_value(where, key, "a string", value);
+  std::string joined;
+  for (const Json& part : value) {
+    const bool text = part.is_object() && part.value("type", Json()) == "text" &&
+                      part.contains("text") && part["text"].is_string();
+    TEMPER_CHECK(text, "[read_jsonl] ", where, ": key \"", key,
+                 "\": expected parts of type \"text\" only (images are not read)");
+    joined += part["text"].get<std::string>();
+  }
+  return joined;
 }
 
 /// One row on its way from JSON to an example: takes keys out, so that the rest is `extra_json`.
@@ -97,22 +103,17 @@ class RowParser {
   }
 
  private:
-  [[noreturn]] void refuse(const std::string& key, std::string_view expected, const Json& got) {
-    fail("[read_jsonl] ", where_, ": key \"", key, "\": expected ", expected, ", got ",
-         type_words(got));
-  }
-
   std::string find_prompt_key() {
     if (!options_.prompt_key.empty()) {
       if (object_.contains(options_.prompt_key)) return options_.prompt_key;
       fail("[read_jsonl] ", where_, ": expected the prompt under the key \"", options_.prompt_key,
-           "\", the row has ", keys());
+           "\", the row has ", key_names(object_));
     }
     for (const char* key : {"prompt", "messages", "question"}) {
       if (object_.contains(key)) return key;
     }
     fail("[read_jsonl] ", where_, ": expected a prompt under \"prompt\", \"messages\" or ",
-         "\"question\", the row has ", keys(), "; name it with prompt_key");
+         "\"question\", the row has ", key_names(object_), "; name it with prompt_key");
   }
 
   void take_prompt(Example& example) {
@@ -125,12 +126,15 @@ class RowParser {
                    "\": the prompt is empty");
       return;
     }
-    if (!value.is_array()) refuse(key, "a string or an array of messages", value);
+    if (!value.is_array()) {
+      refuse_value(where_, key, "a string or an array of messages", value);
+    }
     TEMPER_CHECK(!value.empty(), "[read_jsonl] ", where_, ": key \"", key,
                  "\": the conversation has no messages");
     bool lost = false;
     for (size_t i = 0; i < value.size(); ++i) {
-      example.messages.push_back(read_message(value[i], concat(key, "[", i, "]"), lost));
+      example.messages.push_back(read_message(value[i], where_, concat(key, "[", i, "]")));
+      lost = lost || value[i].size() > 2;  // Keys that ChatMessage has no place for.
     }
     // "prompt" may end with words put into the assistant's mouth; "messages" ends with the answer.
     if (key == "messages" && example.messages.back().role == "assistant") {
@@ -140,37 +144,6 @@ class RowParser {
                    "\": the conversation holds an assistant turn only, no prompt");
     }
     if (lost) object_[key] = std::move(value);
-  }
-
-  /// `lost` becomes true when the message holds keys that ChatMessage has no place for.
-  ChatMessage read_message(const Json& value, const std::string& key, bool& lost) {
-    if (!value.is_object()) refuse(key, "a message {\"role\", \"content\"}", value);
-    TEMPER_CHECK(value.contains("role") && value.contains("content"), "[read_jsonl] ", where_,
-                 ": key \"", key, "\": a message needs \"role\" and \"content\"");
-    const Json& role = value["role"];
-    if (!role.is_string()) refuse(key + ".role", "a string", role);
-    ChatMessage message;
-    message.role = role.get<std::string>();
-    TEMPER_CHECK(!message.role.empty(), "[read_jsonl] ", where_, ": key \"", key,
-                 ".role\": the role is empty");
-    message.content = read_content(value["content"], key + ".content");
-    lost = lost || value.size() > 2;
-    return message;
-  }
-
-  /// A string, or parts of type "text", which are joined.
-  std::string read_content(const Json& value, const std::string& key) {
-    if (value.is_string()) return value.get<std::string>();
-    if (!value.is_array()) refuse(key, "a string", value);
-    std::string joined;
-    for (const Json& part : value) {
-      const bool text = part.is_object() && part.value("type", Json()) == "text" &&
-                        part.contains("text") && part["text"].is_string();
-      TEMPER_CHECK(text, "[read_jsonl] ", where_, ": key \"", key,
-                   "\": expected parts of type \"text\" only (images are not read)");
-      joined += part["text"].get<std::string>();
-    }
-    return joined;
   }
 
   std::string find_answer_key() const {
@@ -188,7 +161,8 @@ class RowParser {
       return;
     }
     TEMPER_CHECK(object_.contains(key), "[read_jsonl] ", where_,
-                 ": expected the answer under the key \"", key, "\", the row has ", keys());
+                 ": expected the answer under the key \"", key, "\", the row has ",
+                 key_names(object_));
     const Json value = std::move(object_[key]);
     object_.erase(key);
     if (value.is_string()) {
@@ -196,20 +170,9 @@ class RowParser {
     } else if (value.is_number() || value.is_boolean()) {
       example.answer = value.dump();
     } else {
-      refuse(key, "a string, a number or a boolean", value);
+      refuse_value(where_, key, "a string, a number or a boolean", value);
     }
     if (reference_turn_) object_["reference_turn"] = *reference_turn_;
-  }
-
-  /// The first keys of the row, for messages: names of columns, never their contents.
-  std::string keys() const {
-    std::string out;
-    size_t count = 0;
-    for (const auto& [key, value] : object_.items()) {
-      if (++count > 8) return out + ", ...";
-      out += (out.empty() ? "\"" : ", \"") + key.substr(0, 40) + "\"";
-    }
-    return out.empty() ? "no keys" : out;
   }
 
   Json object_;
@@ -220,14 +183,57 @@ class RowParser {
 
 }  // namespace
 
-Example parse_row(Row& row, const std::string& name, const ReadOptions& options) {
-  check_utf8(row, name, options.lossy_utf8);
+std::string_view type_words(const Json& value) {
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "an array";
+  if (value.is_string()) return "a string";
+  if (value.is_number()) return "a number";
+  if (value.is_boolean()) return "a boolean";
+  return "null";
+}
+
+void refuse_value(const std::string& where, const std::string& key, std::string_view expected,
+                  const Json& got) {
+  fail("[read_jsonl] ", where, ": key \"", key, "\": expected ", expected, ", got ",
+       type_words(got));
+}
+
+std::string key_names(const Json& object) {
+  std::string out;
+  size_t count = 0;
+  for (const auto& [key, value] : object.items()) {
+    if (++count > 8) return out + ", ...";
+    out += (out.empty() ? "\"" : ", \"") + key.substr(0, 40) + "\"";
+  }
+  return out.empty() ? "no keys" : out;
+}
+
+ChatMessage read_message(const Json& value, const std::string& where, const std::string& key) {
+  if (!value.is_object()) refuse_value(where, key, "a message {\"role\", \"content\"}", value);
+  TEMPER_CHECK(value.contains("role") && value.contains("content"), "[read_jsonl] ", where,
+               ": key \"", key, "\": a message needs \"role\" and \"content\"");
+  const Json& role = value["role"];
+  if (!role.is_string()) refuse_value(where, key + ".role", "a string", role);
+  ChatMessage message;
+  message.role = role.get<std::string>();
+  TEMPER_CHECK(!message.role.empty(), "[read_jsonl] ", where, ": key \"", key,
+               ".role\": the role is empty");
+  message.content = read_content(value["content"], where, key + ".content");
+  return message;
+}
+
+Json parse_object(Row& row, const std::string& name, bool lossy_utf8) {
+  check_utf8(row, name, lossy_utf8);
   check_depth(row, name);
   Json json = parse_json(row, name);
-  std::string where = position_in(name, row, 0);
-  TEMPER_CHECK(json.is_object(), "[read_jsonl] ", where, ": expected a JSON object, got ",
-               type_words(json));
-  return RowParser(std::move(json), std::move(where), options).parse();
+  TEMPER_CHECK(json.is_object(), "[read_jsonl] ", position_in(name, row, 0),
+               ": expected a JSON object, got ", type_words(json));
+  return json;
+}
+
+Example parse_row(Row& row, const std::string& name, const ReadOptions& options) {
+  Json json = parse_object(row, name, options.lossy_utf8);
+  return RowParser(std::move(json), position_in(name, row, 0), options).parse();
 }
 
 }  // namespace temper::detail

@@ -8,42 +8,71 @@
 #include "temper/data/dataset.h"
 
 namespace temper {
-namespace {
+namespace detail {
 
 constexpr size_t kListedProblems = 20;
 
-Dataset read_rows(detail::ByteSource source, const std::string& name, const ReadOptions& options) {
+RowsRead read_each_row(ByteSource source, const std::string& name, const ReadOptions& options,
+                       const std::function<void(Row&)>& take) {
   TEMPER_CHECK(options.max_line_bytes >= 1, "[read_jsonl] max_line_bytes must be at least 1, got ",
                options.max_line_bytes);
   TEMPER_CHECK(options.max_rows >= 0, "[read_jsonl] max_rows must not be negative, got ",
                options.max_rows);
   const uint64_t limit =
       options.max_rows == 0 ? UINT64_MAX : static_cast<uint64_t>(options.max_rows);
+  RowsRead read;
+  RowReader reader(std::move(source), name, static_cast<size_t>(options.max_line_bytes));
+  Row row;
+  uint64_t taken = 0;
+  while (taken < limit && reader.next(row)) {
+    try {
+      take(row);
+      ++taken;
+    } catch (const Error& e) {
+      if (!options.skip_bad) throw;
+      ++read.skipped;
+      if (read.problems.size() < kListedProblems) read.problems.emplace_back(e.what());
+    }
+  }
+  if (taken == 0) {
+    fail("[read_jsonl] ", name, ": no rows",
+         read.skipped == 0
+             ? std::string(": the file is empty")
+             : concat(": all ", read.skipped, " were bad, the first: ", read.problems.front()));
+  }
+  if (read.skipped > 0) {
+    log_warn("[read_jsonl] ", name, ": left out ", read.skipped,
+             " bad rows, the first: ", read.problems.front());
+  }
+  read.content_hash = reader.hash();
+  return read;
+}
+
+ByteSource text_bytes(std::string_view text) {
+  size_t at = 0;
+  return [text, at](char* buffer, size_t size) mutable {
+    const size_t n = std::min(size, text.size() - at);
+    std::copy_n(text.data() + at, n, buffer);
+    at += n;
+    return n;
+  };
+}
+
+}  // namespace detail
+
+namespace {
+
+Dataset read_rows(detail::ByteSource source, const std::string& name, const ReadOptions& options) {
   Dataset data;
   data.source = name;
   data.license = options.license;
-  detail::RowReader reader(std::move(source), name, static_cast<size_t>(options.max_line_bytes));
-  detail::Row row;
-  while (data.examples.size() < limit && reader.next(row)) {
-    try {
-      data.examples.push_back(detail::parse_row(row, name, options));
-    } catch (const Error& e) {
-      if (!options.skip_bad) throw;
-      ++data.skipped;
-      if (data.problems.size() < kListedProblems) data.problems.emplace_back(e.what());
-    }
-  }
-  if (data.examples.empty()) {
-    fail("[read_jsonl] ", name, ": no rows",
-         data.skipped == 0
-             ? std::string(": the file is empty")
-             : concat(": all ", data.skipped, " were bad, the first: ", data.problems.front()));
-  }
-  if (data.skipped > 0) {
-    log_warn("[read_jsonl] ", name, ": left out ", data.skipped,
-             " bad rows, the first: ", data.problems.front());
-  }
-  data.content_hash = reader.hash();
+  detail::RowsRead read =
+      detail::read_each_row(std::move(source), name, options, [&](detail::Row& row) {
+        data.examples.push_back(detail::parse_row(row, name, options));
+      });
+  data.content_hash = read.content_hash;
+  data.skipped = read.skipped;
+  data.problems = std::move(read.problems);
   return data;
 }
 
@@ -54,14 +83,7 @@ Dataset read_jsonl(const std::filesystem::path& path, const ReadOptions& options
 }
 
 Dataset parse_jsonl(std::string_view text, const std::string& name, const ReadOptions& options) {
-  size_t at = 0;
-  const auto source = [text, at](char* buffer, size_t size) mutable {
-    const size_t n = std::min(size, text.size() - at);
-    std::copy_n(text.data() + at, n, buffer);
-    at += n;
-    return n;
-  };
-  return read_rows(source, name, options);
+  return read_rows(detail::text_bytes(text), name, options);
 }
 
 }  // namespace temper
