@@ -27,8 +27,8 @@ WeightDType parse_weight_dtype(std::string_view name) {
   return static_cast<WeightDType>(at - names.begin());
 }
 
-CausalLM::CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable)
-    : config_(source.config), dtype_(dtype), trainable_(trainable) {
+CausalLM::CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable, LmParts parts)
+    : config_(source.config), dtype_(dtype), trainable_(trainable), parts_(parts) {
   declare();
   load(*source.weights);
 }
@@ -97,7 +97,7 @@ void CausalLM::declare() {
   for (int64_t i = 0; i < c.layers; ++i) layers_.push_back(declare_layer(i));
   final_norm_ = vector("norm", {{"model.norm.weight", 0, c.hidden_size}});
   tied_head_ = c.tied;
-  if (!tied_head_) {
+  if (!tied_head_ && parts_ == LmParts::kAll) {
     lm_head_ = matrix("lm_head", {{"lm_head.weight", 0, c.vocab_size}}, c.hidden_size);
   }
 }
@@ -173,6 +173,7 @@ std::unique_ptr<CausalLM> CausalLM::frozen_copy(const CausalLM& other) {
   std::unique_ptr<CausalLM> copy(new CausalLM());
   copy->config_ = other.config_;
   copy->dtype_ = other.dtype_;
+  copy->parts_ = other.parts_;
   copy->declare();
   const auto read = [](const Parameter& p) { return p.half.defined() ? p.half : p.value; };
   size_t bytes = 0;
@@ -187,6 +188,12 @@ std::unique_ptr<CausalLM> CausalLM::frozen_copy(const CausalLM& other) {
         arena.zeros(to.elements(), from.scalar_type()).copy_(from);
   }
   return copy;
+}
+
+Parameter& CausalLM::head() const {
+  if (tied_head_) return *embed_;
+  TEMPER_CHECK(lm_head_ != nullptr, "[head] the model was loaded as a backbone, without lm_head");
+  return *lm_head_;
 }
 
 void CausalLM::zero_gradients() {

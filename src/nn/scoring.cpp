@@ -1,6 +1,7 @@
 #include "temper/nn/scoring.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -139,8 +140,13 @@ TokenScores score_train(CausalLM& model, const TokenBatch& batch, const ScoreReq
   return tape.scores;
 }
 
+at::Tensor taped_hidden(const CausalLM& model, const ScoringTape& tape) {
+  return at::from_blob(tape.forward.hidden.data(),
+                       {tape.forward.batch.rows(), model.config().hidden_size}, at::kFloat);
+}
+
 void score_backward(CausalLM& model, ScoringTape& tape, const at::Tensor& dlogprobs,
-                    const at::Tensor& dentropy) {
+                    const at::Tensor& dentropy, const at::Tensor& dhidden_of_others) {
   const int64_t m = std::ssize(tape.request.rows), k = model.config().hidden_size;
   const size_t size = static_cast<size_t>(m * k);
   ScoreGradients g{as_floats(dlogprobs, m), as_floats(dentropy, m)};
@@ -161,6 +167,12 @@ void score_backward(CausalLM& model, ScoringTape& tape, const at::Tensor& dlogpr
   for (int64_t i = 0; i < m; ++i) {
     float* row = to + tape.request.rows[static_cast<size_t>(i)] * k;
     for (int64_t j = 0; j < k; ++j) row[j] += drows[i * k + j];
+  }
+  if (dhidden_of_others.defined()) {
+    TEMPER_CHECK(dhidden_of_others.numel() == dhidden.numel(), "[score_backward] dhidden has ",
+                 dhidden_of_others.numel(), " elements, expected ", tape.forward.batch.rows(),
+                 " x ", k);
+    dhidden.add_(dhidden_of_others.to(at::kFloat).reshape(dhidden.sizes()));
   }
   model.backward(tape.forward, dhidden);
 }

@@ -33,6 +33,10 @@ enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot, kFloat16 };
 /// Whether a model gets gradients. A frozen 16-bit model keeps no float32 copy of its matrices.
 enum class Trainable { kNo, kYes };
 
+/// Which weights a model holds. kBackbone: all but a separate LM head, for models that end in
+/// hidden rows (rewards, values); a tied head is the embedding and costs nothing.
+enum class LmParts { kAll, kBackbone };
+
 /// What attention reads for each row of a batch.
 struct AttentionPlan {
   std::vector<kernels::KeySpan> spans;
@@ -65,7 +69,8 @@ struct ForwardTape {
 class CausalLM {
  public:
   /// Loads every weight. @throws Error naming a tensor that is missing or has another shape.
-  CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable);
+  CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable,
+           LmParts parts = LmParts::kAll);
   /// A frozen copy of `other`'s weights as they are now.
   [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other);
   CausalLM(const CausalLM&) = delete;
@@ -73,6 +78,8 @@ class CausalLM {
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] WeightDType dtype() const { return dtype_; }
+  [[nodiscard]] bool trainable() const { return trainable_ == Trainable::kYes; }
+  [[nodiscard]] LmParts parts() const { return parts_; }
 
   /// Hidden rows [N, hidden] after the final norm, float32, valid until the next call.
   /// Segments with a `node` read their past from `kv` and are appended to it (the caller has
@@ -94,7 +101,8 @@ class CausalLM {
   [[nodiscard]] std::span<const std::unique_ptr<Parameter>> parameters() const { return params_; }
   /// The same as pointers, for an optimizer.
   [[nodiscard]] std::vector<Parameter*> parameter_list() const;
-  [[nodiscard]] Parameter& head() const { return tied_head_ ? *embed_ : *lm_head_; }
+  /// @throws Error for a backbone without a head.
+  [[nodiscard]] Parameter& head() const;
   [[nodiscard]] size_t weight_bytes() const;
 
   /// Tensors for `write_hf_folder`; they read the weights when they are filled.
@@ -143,6 +151,7 @@ class CausalLM {
   ModelConfig config_;
   WeightDType dtype_ = WeightDType::kFloat32;
   Trainable trainable_ = Trainable::kNo;
+  LmParts parts_ = LmParts::kAll;
   bool tied_head_ = false;
   std::vector<std::unique_ptr<Parameter>> params_;
   Parameter* embed_ = nullptr;

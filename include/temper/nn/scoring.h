@@ -64,8 +64,13 @@ struct ScoringTape {
                                       const ScoreRequest& request, double temperature,
                                       const ExpectedScores& expected, ScoringTape& tape);
 
+/// The hidden rows [N, hidden] of the batch that `score_train` ran, for other heads over the same
+/// forward (ScalarHead). A view of the tape: valid until its next forward.
+[[nodiscard]] at::Tensor taped_hidden(const CausalLM& model, const ScoringTape& tape);
+
 /// Adds the weights' gradients, given d loss / d logprobs and, if defined, d loss / d entropy [M].
+/// @param dhidden  [N, hidden] or undefined: what other heads add to d loss / d hidden.
 void score_backward(CausalLM& model, ScoringTape& tape, const at::Tensor& dlogprobs,
-                    const at::Tensor& dentropy);
+                    const at::Tensor& dentropy, const at::Tensor& dhidden = {});
 
 }  // namespace temper
