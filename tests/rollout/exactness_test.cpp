@@ -114,7 +114,7 @@ TEST(Exactness, OptionsAreChecked) {
     return error_of([&] { (void)check_exactness(source, o); });
   };
   EXPECT_EQ(message({.tokens = 0}),
-            "[check_exactness] expected at least one token and one weight type, got 0 and 3");
+            "[check_exactness] expected at least one token and one weight type, got 0 and 4");
   EXPECT_EQ(message({.tokens = 5, .weights = {}}),
             "[check_exactness] expected at least one token and one weight type, got 5 and 0");
 }
