@@ -6,6 +6,9 @@
 
 #include "temper/core/error.h"
 #include "temper/kernels/group_advantages.h"
+#include "temper/objective/gae.h"
+#include "temper/objective/reinforce_pp.h"
+#include "temper/objective/remax.h"
 
 namespace temper {
 namespace {
@@ -109,6 +112,25 @@ Advantages by_group(const RewardTable& t, GroupRule rule, double epsilon) {
   return a;
 }
 
+/// Leave-one-out over the rewards less their KL. What is said of groups follows the new spread.
+void subtract_kl(const RewardTable& t, Advantages& a) {
+  check_token_table(*t.tokens, t.rows(), t.group_size);
+  a.kl_sums = token_kl(*t.tokens, kernels::KlEstimator::kK1).sums;
+  if (!t.tokens->has_kl()) return;
+  a.shaped_rewards = a.rewards;
+  for (size_t i = 0; i < a.rewards.size(); ++i) {
+    a.shaped_rewards[i] -= t.tokens->kl_coef * a.kl_sums[i];
+  }
+  const std::vector<GroupStat> stats = grouped(a.shaped_rewards, t.group_size,
+                                               GroupRule::kLeaveOneOut, 0, a.values.data());
+  std::vector<double> stds;
+  for (size_t g = 0; g < stats.size(); ++g) {
+    a.dead_groups[g] = stats[g].count < 2 || stats[g].equal;
+    stds.push_back(stats[g].std);
+  }
+  a.frac_reward_zero_std = share_of_zero(stds);
+}
+
 /// `(x - mean) / (std + epsilon)` over all rows; 0 for NaN.
 void normalize_rows(std::vector<double>& values, double epsilon) {
   if (values.empty()) return;
@@ -173,6 +195,7 @@ Advantages DecoupledAdvantage::operator()(const RewardTable& t) const {
 
 Advantages LeaveOneOutAdvantage::operator()(const RewardTable& t) const {
   Advantages a = by_group(t, GroupRule::kLeaveOneOut, 0);
+  if (t.tokens != nullptr) subtract_kl(t, a);
   if (!normalize) return a;
   // Rows without others to compare with stay out of the batch's mean.
   for (size_t i = 0; i < a.values.size(); ++i) {
@@ -190,26 +213,68 @@ const std::vector<AdvantageEntry>& advantage_estimators() {
       {"batch", "Minus the group's mean, over the batch's standard deviation.", BatchAdvantage{}},
       {"none", "Minus the group's mean.", CenteredAdvantage{}},
       {"gdpo", "Each reward function normalised in its group, then summed.", DecoupledAdvantage{}},
-      {"rloo", "Minus the mean of the group's other rows.", LeaveOneOutAdvantage{}},
-      {"rloo_normalized", "As rloo, then normalised over the batch.",
-       LeaveOneOutAdvantage{.normalize = true}},
+      {.name = "rloo",
+       .doc = "Minus the mean of the group's other rows.",
+       .estimator = LeaveOneOutAdvantage{},
+       .needs_reference = true},
+      {.name = "rloo_normalized",
+       .doc = "As rloo, then normalised over the batch.",
+       .estimator = LeaveOneOutAdvantage{.normalize = true},
+       .needs_reference = true},
+      {.name = "gae",
+       .doc = "PPO: a critic's temporal differences, discounted and whitened.",
+       .estimator = Gae{},
+       .needs_tokens = true,
+       .needs_reference = true,
+       .needs_values = true,
+       .compares_group = false},
+      {.name = "reinforce_pp",
+       .doc = "Rewards to go, whitened over the tokens of the rollout.",
+       .estimator = ReinforcePp{},
+       .needs_tokens = true,
+       .needs_reference = true,
+       .compares_group = false},
+      {.name = "reinforce_pp_baseline",
+       .doc = "As reinforce_pp, of scores less their group's mean.",
+       .estimator = ReinforcePpBaseline{},
+       .needs_tokens = true,
+       .needs_reference = true},
+      {.name = "remax",
+       .doc = "Rewards to go, less the score of the prompt's greedy completion.",
+       .estimator = ReMax{},
+       .needs_tokens = true,
+       .needs_reference = true,
+       .needs_greedy = true,
+       .compares_group = false},
   };
   return table;
 }
 
 std::vector<std::string> advantage_names() {
   std::vector<std::string> names;
+  for (const AdvantageEntry& entry : advantage_estimators()) {
+    if (!entry.needs_tokens) names.push_back(entry.name);
+  }
+  return names;
+}
+
+std::vector<std::string> all_advantage_names() {
+  std::vector<std::string> names;
   for (const AdvantageEntry& entry : advantage_estimators()) names.push_back(entry.name);
   return names;
 }
 
-const AdvantageEstimator& find_advantage(std::string_view name) {
+const AdvantageEntry& find_advantage_entry(std::string_view name) {
   for (const AdvantageEntry& entry : advantage_estimators()) {
-    if (entry.name == name) return entry.estimator;
+    if (entry.name == name) return entry;
   }
-  const std::string nearest = nearest_name(name, advantage_names());
+  const std::string nearest = nearest_name(name, all_advantage_names());
   fail("[advantage] unknown estimator \"", name, "\"",
        nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?");
+}
+
+const AdvantageEstimator& find_advantage(std::string_view name) {
+  return find_advantage_entry(name).estimator;
 }
 
 }  // namespace temper

@@ -55,29 +55,6 @@ void add_kl_metrics(MetricTensors& metrics, const PolicyTokens& t) {
   metrics.add_token_mean("kl/k3", t, kl_tokens(t, KlEstimator::kK3));
 }
 
-void add_clip_metrics(MetricTensors& metrics, const PolicyTokens& t, const ImportanceRatio& ratio,
-                      const ClipRange& range) {
-  const bool per_row = ratio.rows.defined() && t.row_advantages.defined();
-  const ClipFlags flags = per_row ? clip_flags(ratio.rows, t.row_advantages, range)
-                                  : clip_flags(ratio.tokens, t.advantages, range);
-  const auto add = [&](const std::string& name, const at::Tensor& values) {
-    per_row ? metrics.add_row_mean(name, t, values) : metrics.add_token_mean(name, t, values);
-  };
-  add("clip_ratio/low_mean", flags.low);
-  add("clip_ratio/high_mean", flags.high);
-  add("clip_ratio/region_mean", flags.low + flags.high);
-  if (per_row) {
-    metrics.add_min("clip_ratio/low_min", flags.low);
-    metrics.add_max("clip_ratio/high_max", flags.high);
-    return;
-  }
-  // A fully masked completion has no share of clipped tokens.
-  constexpr double kNone = std::numeric_limits<double>::infinity();
-  const at::Tensor full = t.lengths > 0;
-  metrics.add_min("clip_ratio/low_min", at::where(full, t.mean_rows(flags.low), kNone));
-  metrics.add_max("clip_ratio/high_max", at::where(full, t.mean_rows(flags.high), -kNone));
-}
-
 }  // namespace
 
 PolicyTerms::PolicyTerms(const PolicyLossConfig& c)
@@ -114,7 +91,7 @@ LossOutput policy_loss(const PolicyTokens& t, const PolicyTerms& terms,
     const at::Tensor kl = terms.kl_bias_correction
                               ? corrected_kl_tokens(t, terms.kl_estimator, ratio)
                               : kl_tokens(t, terms.kl_estimator);
-    per_token = per_token + terms.kl_coef * kl;
+    per_token = per_token + terms.kl_coef * t.totals.kl_scale * kl;
     metrics.add_token_mean("kl", t, kl);
   }
   if (t.ref_logprobs.defined()) add_kl_metrics(metrics, t);
@@ -124,6 +101,29 @@ LossOutput policy_loss(const PolicyTokens& t, const PolicyTerms& terms,
   metrics.add_share("policy_loss", t, loss);
   if (terms.entropy_coef != 0) loss = loss - terms.entropy_coef * entropy_bonus(t, top);
   return {loss, metrics.read()};
+}
+
+void add_clip_metrics(MetricTensors& metrics, const PolicyTokens& t, const ImportanceRatio& ratio,
+                      const ClipRange& range) {
+  const bool per_row = ratio.rows.defined() && t.row_advantages.defined();
+  const ClipFlags flags = per_row ? clip_flags(ratio.rows, t.row_advantages, range)
+                                  : clip_flags(ratio.tokens, t.advantages, range);
+  const auto add = [&](const std::string& name, const at::Tensor& values) {
+    per_row ? metrics.add_row_mean(name, t, values) : metrics.add_token_mean(name, t, values);
+  };
+  add("clip_ratio/low_mean", flags.low);
+  add("clip_ratio/high_mean", flags.high);
+  add("clip_ratio/region_mean", flags.low + flags.high);
+  if (per_row) {
+    metrics.add_min("clip_ratio/low_min", flags.low);
+    metrics.add_max("clip_ratio/high_max", flags.high);
+    return;
+  }
+  // A fully masked completion has no share of clipped tokens.
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  const at::Tensor full = t.lengths > 0;
+  metrics.add_min("clip_ratio/low_min", at::where(full, t.mean_rows(flags.low), kNone));
+  metrics.add_max("clip_ratio/high_max", at::where(full, t.mean_rows(flags.high), -kNone));
 }
 
 LossOutput clipped_policy_loss(const RolloutBatch& batch, const PolicyTerms& terms,

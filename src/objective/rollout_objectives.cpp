@@ -1,5 +1,8 @@
 #include "temper/objective/rollout_objectives.h"
 
+#include <variant>
+
+#include "temper/core/config.h"
 #include "temper/core/error.h"
 #include "temper/objective/bnpo.h"
 #include "temper/objective/cispo.h"
@@ -8,6 +11,7 @@
 #include "temper/objective/grpo.h"
 #include "temper/objective/gspo.h"
 #include "temper/objective/luspo.h"
+#include "temper/objective/ppo.h"
 #include "temper/objective/sapo.h"
 #include "temper/objective/vespo.h"
 
@@ -24,6 +28,7 @@ const std::vector<RolloutObjectiveEntry>& rollout_objectives() {
       rollout_objective<Cispo>("cispo", "REINFORCE weighted by the capped ratio; clips no token."),
       rollout_objective<Sapo>("sapo", "A sigmoid gate in the place of the clip."),
       rollout_objective<Vespo>("vespo", "REINFORCE weighted by a bump over the sequence's ratio."),
+      rollout_objective<Ppo>("ppo", "Clipped surrogate for a critic's advantages; dual clipping."),
   };
   return table;
 }
@@ -65,6 +70,14 @@ void RolloutLoss::select(std::string_view name, std::span<const RolloutObjective
 void RolloutLoss::visit(ConfigVisitor& visitor) {
   visitor(name_, "name", "The loss; its other settings depend on it.", choices_);
   settings_->visit(visitor);
+}
+
+double RolloutLoss::setting(std::string_view name) const {
+  RolloutLoss copy = *this;
+  for (const ConfigField& f : config_fields(copy)) {
+    if (f.name == name && std::holds_alternative<double*>(f.value)) return *std::get<double*>(f.value);
+  }
+  return 0;
 }
 
 RolloutObjective RolloutLoss::build() const {

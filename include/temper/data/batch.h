@@ -18,6 +18,8 @@ struct StepTotals {
   double entropy_threshold = -std::numeric_limits<double>::infinity();
   /// Active tokens at or above that threshold (the divisor of the entropy bonus); negative: all.
   double entropy_tokens = -1;
+  /// Factor of the loss's `kl_coef`, by which a controller steers it (`KlController`).
+  double kl_scale = 1;
 };
 
 /// Completion tokens of one micro-batch, flat: token t of completion i stands where `sequence` is i,

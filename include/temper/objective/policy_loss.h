@@ -72,7 +72,8 @@ struct PolicyTerms {
 [[nodiscard]] ClipRange clip_range(const ClippedLossConfig& config);
 
 /// Everything that surrounds a loss per token: `token_loss` [N] (without KL, to be minimised) is
-/// masked by the off-policy and entropy rules, the KL term is added (never masked by those two),
+/// masked by the off-policy and entropy rules, the KL term is added (never masked by those two;
+/// its weight is `kl_coef * totals.kl_scale`),
 /// the sum is aggregated, and the entropy bonus is subtracted. `metrics` are the loss's own; added
 /// are `kl`, `kl/k1`, `kl/k2`, `kl/k3` (with a reference), `entropy` (where the batch carries it)
 /// and `policy_loss` (the loss before the entropy bonus). The loss is a float64 scalar.
@@ -80,9 +81,13 @@ struct PolicyTerms {
                                      const ImportanceRatio& ratio, const at::Tensor& token_loss,
                                      Aggregation aggregation, MetricTensors metrics = {});
 
-/// The whole of a clipped loss: ratio, `clipped_surrogate`, `policy_loss` and the metrics
-/// `clip_ratio/{low_mean,low_min,high_mean,high_max,region_mean}`: by active tokens, or at sequence
-/// level by completions; `low_min` and `high_max` are extremes over completions.
+/// Adds `clip_ratio/{low_mean,low_min,high_mean,high_max,region_mean}`: by active tokens, or at
+/// sequence level by completions; `low_min` and `high_max` are extremes over completions.
+void add_clip_metrics(MetricTensors& metrics, const PolicyTokens& t, const ImportanceRatio& ratio,
+                      const ClipRange& range);
+
+/// The whole of a clipped loss: ratio, `clipped_surrogate`, `policy_loss` and
+/// `add_clip_metrics`.
 [[nodiscard]] LossOutput clipped_policy_loss(const RolloutBatch& batch, const PolicyTerms& terms,
                                              const ClipRange& range, Aggregation aggregation);
 

@@ -80,6 +80,8 @@ class RolloutLoss {
 
   /// Declares `name` and then the selected loss's fields.
   void visit(ConfigVisitor& visitor);
+  /// A number among its settings; 0 where the loss has none of that name.
+  [[nodiscard]] double setting(std::string_view name) const;
   [[nodiscard]] RolloutObjective build() const;
 
  private:
