@@ -72,6 +72,7 @@ PolicyModel PolicyModel::load(std::string_view spec, WeightDType dtype, Trainabl
   p.source_ = std::make_unique<ModelSource>(open_model(spec));
   p.text_ = std::make_unique<ModelText>(*p.source_);
   p.lm_ = std::make_unique<CausalLM>(*p.source_, dtype, trainable);
+  p.source_->weights.reset();  // Unmaps the file: all of it would count as this process's memory.
   return p;
 }
 

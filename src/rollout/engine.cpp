@@ -6,6 +6,7 @@
 #include "scheduler.h"
 #include "temper/core/error.h"
 #include "temper/core/rng.h"
+#include "temper/rollout/kv_need.h"
 #include "temper/text/stream_decoder.h"
 
 namespace temper {
@@ -152,23 +153,11 @@ void check_request(const RolloutRequest& request, const RolloutConfig& config,
   }
 }
 
-/// Pages for the whole request at once, or what the memory bound allows.
 int64_t store_pages(const RolloutRequest& request, const RolloutConfig& config,
                     const ModelConfig& model) {
-  int64_t wanted = 0;
-  int64_t least = 0;
-  const int64_t completion = KvStore::pages_for(config.max_new_tokens);
-  for (const auto& p : request.prompts) {
-    const int64_t prompt = KvStore::pages_for(std::ssize(p));
-    wanted += prompt + completion * request.group_size;
-    least = std::max(least, prompt + completion);
-  }
-  const int64_t page = KvStore::page_bytes(model.layers, model.kv_heads * model.head_dim);
-  const int64_t bound = (config.kv_memory_mb << 20) / page;
-  TEMPER_CHECK(least <= bound, "[rollout] rollout.kv_memory_mb=", config.kv_memory_mb,
-               " is too small: one prompt with one completion needs ",
-               (least * page + (1 << 20) - 1) >> 20, " MiB");
-  return std::min(wanted, bound);
+  std::vector<int64_t> tokens;
+  for (const auto& p : request.prompts) tokens.push_back(std::ssize(p));
+  return kv_pages(kv_need(tokens, request.group_size, config), config, model);
 }
 
 }  // namespace

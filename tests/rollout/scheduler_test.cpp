@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "rollout_test_util.h"
+#include "temper/rollout/kv_need.h"
 
 namespace temper {
 namespace {
@@ -178,6 +179,35 @@ TEST(Scheduler, EveryTokenSeesItsWholePastUnderAnyMemoryAndBatching) {
     }
   }
   EXPECT_TRUE(preempted);
+}
+
+TEST(KvNeed, IsWhatRunsAtATime) {
+  // By hand, pages of 32 tokens: prompts of 1, 2 and 2 pages, completions of 3.
+  const std::vector<int64_t> prompts{32, 33, 64};
+  const auto need = [&](int64_t group_size, int64_t sequences) {
+    return kv_need(prompts, group_size, {.max_new_tokens = 70, .max_sequences = sequences});
+  };
+  EXPECT_EQ(need(4, 64).wanted, 5 + 12 * 3);  // All of them.
+  EXPECT_EQ(need(4, 5).wanted, 5 + 5 * 3);
+  EXPECT_EQ(need(4, 2).wanted, 4 + 2 * 3);  // At most two groups are begun.
+  EXPECT_EQ(need(4, 2).least, 5);
+  EXPECT_EQ(kv_need({}, 4, {}).wanted, 0);
+}
+
+TEST(KvNeed, IsEnoughForNothingToBeComputedTwice) {
+  const Request request({3, 40, 1, 64, 33, 32, 31, 96, 2, 65}, 3, 70);
+  std::vector<int64_t> tokens;
+  for (const auto& p : request.rollout.prompts) tokens.push_back(std::ssize(p));
+  for (const int64_t sequences : {1, 2, 3, 4, 5, 8, 11, 64}) {
+    for (const int64_t prefill : {1, 7, 50, 512}) {
+      const RolloutConfig config{
+          .max_new_tokens = 70, .max_sequences = sequences, .prefill_tokens = prefill};
+      SCOPED_TRACE(testing::Message() << sequences << " sequences, prefill " << prefill);
+      StandIn model(request, config, kv_need(tokens, 3, config).wanted);
+      ASSERT_NO_FATAL_FAILURE(model.run());
+      EXPECT_EQ(model.stats.recomputed_tokens, 0);
+    }
+  }
 }
 
 TEST(Scheduler, FillsThePrefillBudgetAcrossPrompts) {

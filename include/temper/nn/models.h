@@ -49,6 +49,7 @@ class PolicyModel {
 
   [[nodiscard]] CausalLM& lm() const { return *lm_; }
   [[nodiscard]] const ModelText& text() const { return *text_; }
+  /// The model's files without their weights, which have been read and let go.
   [[nodiscard]] const ModelSource& source() const { return *source_; }
   [[nodiscard]] size_t bytes() const { return lm_->weight_bytes(); }
 
