@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cuda_sim/tsan_size.h"
 #include "temper/kernels/adamw.h"
 #include "temper/kernels/embedding.h"
 #include "temper/kernels/gae.h"
@@ -19,12 +20,8 @@
 
 namespace temper::test {
 
-/// A size above 2^16. ThreadSanitizer, for which each emulated thread is a new fiber, gets less.
-#ifdef __SANITIZE_THREAD__
-inline constexpr int64_t kMany = 1025;
-#else
-inline constexpr int64_t kMany = 70001;
-#endif
+/// A size above 2^16.
+inline constexpr int64_t kMany = tsan_size(70001, 1025);
 
 template <class T>
 class HostBuffer {

@@ -8,15 +8,6 @@
 
 namespace temper::kernels::attention_case {
 
-/// ThreadSanitizer takes a second for every few blocks, and finds the races in small problems.
-inline constexpr const char* kTooManyBlocks = "needs too many blocks for ThreadSanitizer";
-
-/// In all orders; in one where races are found whatever the order.
-template <class Run>
-auto in_orders(const Run& run) {
-  return sim::under_thread_sanitizer() ? run() : test::in_all_orders(run);
-}
-
 inline Outputs run_on_emulator(const Problem& p, const Launch& launch, size_t offset = 0) {
   return run_on_device<test::DeviceBuffer>(p, launch, offset);
 }

@@ -13,12 +13,8 @@ namespace {
 
 using Floats = std::vector<float>;
 
-/// ThreadSanitizer, for which each emulated thread is a new fiber, gets a fiftieth of the cases.
-#ifdef __SANITIZE_THREAD__
-constexpr uint64_t kShare = 50;
-#else
-constexpr uint64_t kShare = 1;
-#endif
+/// ThreadSanitizer gets a tenth of the cases.
+constexpr uint64_t kShare = test::tsan_size(1, 10);
 
 class Dice {
  public:

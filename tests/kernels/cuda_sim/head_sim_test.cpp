@@ -70,14 +70,15 @@ struct CompareOnce {
   }
 };
 
-#ifdef __SANITIZE_THREAD__
-// Each emulated thread is a new fiber there; the random rows of head_fuzz_sim_test.cpp go through
-// the same kernels.
-TEST(SamplingSim, DrawsTheTokensOfTheCpu) { test::sampling_cases(CompareOnce()); }
-#else
+/// Tiles are launches of their own, one after the other, and begin behind 256 rows.
+constexpr const char* kNoRaceBetweenTiles = "nothing for ThreadSanitizer that small cases lack";
+
 TEST(HeadSim, HasTheBitsOfTheCpu) { test::head_cases(Compare()); }
 TEST(HeadSim, HasThemInBlocksOfAnySize) { test::head_cases(CompareShapes()); }
-TEST(HeadSim, HasThemOverSeveralTilesAndChunks) { test::large_head_cases(CompareOnce(), 3000); }
+TEST(HeadSim, HasThemOverSeveralTilesAndChunks) {
+  if (test::kThreadSanitizer) GTEST_SKIP() << kNoRaceBetweenTiles;
+  test::large_head_cases(CompareOnce(), 3000);
+}
 TEST(SamplingSim, DrawsTheTokensOfTheCpu) { test::sampling_cases(Compare()); }
 TEST(SamplingSim, DrawsThemInBlocksOfAnySize) { test::sampling_cases(CompareShapes()); }
 
@@ -106,6 +107,7 @@ TEST(HeadSim, DotProductsComeCloseToTheCpus) {
 
 // Each tile's outputs are there when its coefficients are asked for.
 TEST(HeadSim, CoefficientsAreAskedForTileByTile) {
+  if (test::kThreadSanitizer) GTEST_SKIP() << kNoRaceBetweenTiles;
   const int64_t rows = kHeadTileRows + 3, n = 5;
   const auto count = static_cast<size_t>(rows);
   const test::HeadPanels panels(test::random_floats(n * 2, 1), n, 2, false);
@@ -137,8 +139,6 @@ TEST(HeadSim, CoefficientsAreAskedForTileByTile) {
   const std::vector<float> d = dhidden.values();
   for (size_t r = 0; r < count; ++r) EXPECT_EQ(d[2 * r] != 0, r % 2 == 0) << r;
 }
-
-#endif
 
 TEST(HeadSim, BadArgumentsAreRefusedBeforeTheLaunch) {
   const auto refused = [](Status s, const char* what) {

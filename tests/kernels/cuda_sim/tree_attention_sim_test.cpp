@@ -16,12 +16,11 @@ void expect_cpu_bits(const Problem& p, const Launch& launch) {
 
 /// In all orders.
 void expect_cpu_bits_in_all_orders(const Problem& p, const Launch& launch) {
-  const Outputs got = in_orders([&] { return run_on_emulator(p, launch); });
+  const Outputs got = test::in_all_orders([&] { return run_on_emulator(p, launch); });
   EXPECT_TRUE(test::identical(got, cpu_outputs(p)));
 }
 
 TEST(TreeAttentionSim, HasTheBitsOfTheCpuWhateverTheLength) {
-  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   for (const int64_t length : {1, 31, 33, 65, 130}) {
     for (const int head_dim : {8, 64, 128}) {
       SCOPED_TRACE(testing::Message() << length << " rows, head_dim " << head_dim);
@@ -40,8 +39,11 @@ TEST(TreeAttentionSim, NoOrderOfThreadsChangesABit) {
 }
 
 TEST(TreeAttentionSim, EveryShapeOfLaunchHasTheSameBits) {
-  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
-  const Problem narrow = make_tree({{-1, 66}, {0, 20}, {0, 7}}, {6, 2, 40, 60});
+  // A block a row: few rows for ThreadSanitizer.
+  using Tree = std::vector<TreeNode>;
+  const Tree branches =
+      test::tsan_size<Tree>({{-1, 66}, {0, 20}, {0, 7}}, {{-1, 9}, {0, 2}, {0, 1}});
+  const Problem narrow = make_tree(branches, {6, 2, 40, 60});
   for (const int64_t rows : {1, 5, 0}) {
     SCOPED_TRACE(rows);
     expect_cpu_bits(narrow, shape_launcher<AttendShape<64, 8, 128, 2>>(rows));
@@ -51,13 +53,13 @@ TEST(TreeAttentionSim, EveryShapeOfLaunchHasTheSameBits) {
     expect_cpu_bits(narrow, shape_launcher<AttendShape<64, 64, 256, 2>>(rows));
     expect_cpu_bits(narrow, shape_launcher<AttendShape<128, 32, 512, 2>>(rows));
   }
-  const Problem wide = make_tree({{-1, 70}, {0, 3}}, {4, 2, 200});
+  const Problem wide =
+      make_tree(test::tsan_size<Tree>({{-1, 70}, {0, 3}}, {{-1, 5}, {0, 3}}), {4, 2, 200});
   expect_cpu_bits(wide, shape_launcher<AttendShape<256, 16, 128, 1>>());
   expect_cpu_bits(wide, shape_launcher<AttendShape<256, 16, 256, 2>>(1));
 }
 
 TEST(TreeAttentionSim, TreesWithWindowsHaveTheBitsOfTheCpu) {
-  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   for (const Shape& shape : {Shape{9, 3, 64}, Shape{4, 4, 32}, Shape{9, 3, 64, 5},
                              Shape{2, 1, 8, 64}, Shape{3, 1, 256}, Shape{7, 1, 40, 50}}) {
     SCOPED_TRACE(testing::Message() << shape.heads << " " << shape.head_dim << " " << shape.window);
@@ -66,7 +68,6 @@ TEST(TreeAttentionSim, TreesWithWindowsHaveTheBitsOfTheCpu) {
 }
 
 TEST(TreeAttentionSim, DecodesGroupsBehindAPromptOverPages) {
-  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   for (const int64_t window : {0, 100}) {
     for (const int64_t rows_per_list : {1, 0}) {
       expect_cpu_bits(make_group(200, 6, {9, 3, 64, window}), launcher(rows_per_list));
@@ -75,7 +76,6 @@ TEST(TreeAttentionSim, DecodesGroupsBehindAPromptOverPages) {
 }
 
 TEST(TreeAttentionSim, SplitsQueryHeadsThatDoNotFitOneBlock) {
-  if (sim::under_thread_sanitizer()) GTEST_SKIP() << kTooManyBlocks;
   expect_cpu_bits(make_tree({{-1, 33}}, {21, 1, 16}), launcher(1));
   expect_cpu_bits(make_tree({{-1, 3}}, {130, 2, 8}), launcher(0));
 }
