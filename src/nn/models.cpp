@@ -53,10 +53,26 @@ ModelText::ModelText(const ModelSource& source) : tokenizer_(make_tokenizer(sour
   eos_ids_.erase(std::unique(eos_ids_.begin(), eos_ids_.end()), eos_ids_.end());
 }
 
+std::optional<int32_t> ModelText::eos_id() const {
+  if (const auto eos = options_.special_tokens.find("eos_token");
+      eos != options_.special_tokens.end()) {
+    if (const auto id = tokenizer_.token_to_id(eos->second)) return id;
+  }
+  return eos_ids_.empty() ? std::nullopt : std::optional(eos_ids_.front());
+}
+
 std::string ModelText::render(const Json& messages) const {
   TEMPER_CHECK(template_.has_value(),
                "the model has no chat template; give plain prompts instead of messages");
   return template_->render(messages, options_);
+}
+
+std::string ModelText::render_finished(const Json& messages) const {
+  TEMPER_CHECK(template_.has_value(),
+               "the model has no chat template; give plain texts instead of messages");
+  ChatTemplateOptions options = options_;
+  options.add_generation_prompt = false;
+  return template_->render(messages, options);
 }
 
 std::string ModelText::render_user(std::string_view content) const {

@@ -23,11 +23,15 @@ class ModelText {
   [[nodiscard]] const Tokenizer& tokenizer() const { return tokenizer_; }
   /// Ids that end a completion: generation_config, config and tokenizer taken together; sorted.
   [[nodiscard]] const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
+  /// The id that ends a plain text: the tokenizer's own end token, else the first of `eos_ids`.
+  [[nodiscard]] std::optional<int32_t> eos_id() const;
   [[nodiscard]] bool has_template() const { return template_.has_value(); }
 
   /// The text of a conversation, generation prompt added. @param messages  [{"role", "content"}].
   /// @throws Error when the model has no chat template.
   [[nodiscard]] std::string render(const nlohmann::ordered_json& messages) const;
+  /// The text of a finished conversation: nothing is asked for behind its last turn.
+  [[nodiscard]] std::string render_finished(const nlohmann::ordered_json& messages) const;
   /// `render` for one user message.
   [[nodiscard]] std::string render_user(std::string_view content) const;
   /// Ids of a rendered text: its special tokens count, nothing is added.
