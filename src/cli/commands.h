@@ -19,6 +19,7 @@ enum ExitCode : int {
 /// exit code in `code`. Answers for machines go to stdout as JSON, everything else to stderr.
 void add_train(CLI::App& app, int& code);
 void add_eval(CLI::App& app, int& code);
+void add_plan(CLI::App& app, int& code);
 void add_generate(CLI::App& app, int& code);
 void add_chat(CLI::App& app, int& code);
 void add_logprobs(CLI::App& app, int& code);

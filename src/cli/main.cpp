@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
   int code = kOk;
   add_train(app, code);
   add_eval(app, code);
+  add_plan(app, code);
   add_generate(app, code);
   add_chat(app, code);
   add_logprobs(app, code);

@@ -1,0 +1,158 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "temper/nn/causal_lm.h"
+#include "temper/rollout/engine.h"
+
+namespace temper {
+
+struct GrpoRunConfig;
+
+/// Where the frozen model comes from that KL is measured against.
+enum class ReferencePlacement {
+  kNone,    ///< No KL, no reference.
+  kCopy,    ///< A frozen copy of what the policy's products read.
+  kMapped,  ///< The same bytes in a file that several processes map.
+};
+
+/// Where values come from.
+enum class ValuePlacement {
+  kNone,         ///< The algorithm has no critic.
+  kOwn,          ///< A backbone of its own, trained: weights, gradients and moments once more. Its
+                 ///< activations take the policy's memory, which is done with its own by then.
+  kSharedTrunk,  ///< A scalar head on the policy's hidden rows.
+};
+
+/// A model that scores completions.
+struct PlannedReward {
+  ModelConfig model;
+  WeightDType dtype = WeightDType::kBfloat16Dot;
+  bool shares_backbone = false;  ///< A head on the reference's backbone: no weights of its own.
+  int64_t batch_tokens = 2048;   ///< Most tokens of one of its forwards.
+};
+
+/// How a step is cut.
+struct PlanBatch {
+  int64_t prompts = 8;            ///< Of one rollout.
+  int64_t group_size = 8;         ///< Completions a prompt.
+  int64_t prompt_tokens = 128;    ///< Longest prompt.
+  int64_t mean_prompt_tokens = 128;
+  int64_t mean_completion_tokens = 64;  ///< At most rollout.max_new_tokens; only for operations.
+  int64_t iterations = 1;               ///< Passes over a rollout.
+  int64_t minibatches = 1;              ///< Optimizer steps a pass.
+  int64_t micro_batch_tokens = 2048;
+  bool gradient_checkpointing = false;
+  int64_t held_out_prompts = 0;  ///< Sampled at a time by an evaluation; 0: there is none.
+};
+
+/// All that a bill depends on, of any algorithm. Nothing here needs a weight to be read.
+struct PlanInput {
+  std::string algorithm = "grpo";  ///< The section of its settings, as `PlanChange` names them.
+  std::string no_reference = "loss.kl_coef=0";  ///< The setting without which there is none.
+  ModelConfig policy;
+  WeightDType dtype = WeightDType::kFloat32;
+  ReferencePlacement reference = ReferencePlacement::kNone;
+  std::vector<PlannedReward> rewards;
+  ValuePlacement value = ValuePlacement::kNone;
+  ModelConfig value_model;  ///< Of a value model of its own.
+  RolloutConfig rollout;
+  PlanBatch batch;
+  bool saves = true;  ///< Checkpoints or a model at the end are written.
+};
+
+/// The plan's input for a run by GRPO or its kin. @param prompt_tokens  lengths of (some of) the
+/// prompts: the longest and the mean are taken. @param held_out  prompts of an evaluation.
+[[nodiscard]] PlanInput plan_input(const GrpoRunConfig& config, const ModelConfig& model,
+                                   const std::vector<int64_t>& prompt_tokens, int64_t held_out);
+
+/// One line of the bill.
+struct PlanPart {
+  std::string owner;  ///< "policy", "reference", "reward", "value", "rollout", "program".
+  std::string name;   ///< Such as "gradients".
+  uint64_t bytes = 0;
+};
+
+/// Operations of one phase of a step (2 a multiply-add), worst case or mean as the batch says.
+struct PlanPhase {
+  std::string name;       ///< "rollout", "reference", "reward", "value", "update".
+  double trunk = 0;       ///< Products of the layers.
+  double head = 0;        ///< Products with the LM head.
+  double attention = 0;   ///< Scores and sums of values: apart, as they grow with the context.
+  double read_bytes = 0;  ///< Weights and moments that must pass through memory.
+};
+
+/// The bill of a run.
+struct Plan {
+  std::vector<PlanPart> parts;  ///< While it trains.
+  uint64_t training = 0;        ///< Sum of the parts.
+  uint64_t loading = 0;         ///< Peak while weights are read.
+  uint64_t saving = 0;          ///< Peak while they are written.
+  int64_t rows = 0;             ///< Most rows of one forward and backward.
+  int64_t scored = 0;           ///< Most rows of one pass of the LM head.
+  int64_t parameters = 0;       ///< Of the policy.
+  std::vector<PlanPhase> phases;
+
+  [[nodiscard]] uint64_t peak() const;
+  /// Sum over the parts of an owner, or of one name of all owners where `owner` is empty.
+  [[nodiscard]] uint64_t bytes(std::string_view owner, std::string_view name = {}) const;
+  [[nodiscard]] double operations() const;  ///< Of all phases, attention included.
+};
+
+/// The bill, by the formulas of docs/memory.md. Peak resident memory of the program, every
+/// completion taken as `max_new_tokens` long. @throws Error when the memory bound of the rollout
+/// cannot hold one completion.
+[[nodiscard]] Plan make_plan(const PlanInput& input);
+
+/// What a machine does a second.
+struct MachineRates {
+  double flops = 0;  ///< Operations of products of a weight type.
+  double bytes = 0;  ///< Weights read for one row.
+};
+/// Times products of `dtype` on this machine with the threads in use: about 0.1 s.
+[[nodiscard]] MachineRates probe_rates(WeightDType dtype);
+/// Seconds of a phase: the slower of its operations and its reads.
+[[nodiscard]] double phase_seconds(const PlanPhase& phase, const MachineRates& rates);
+
+/// A change of one setting and what it would save.
+struct PlanChange {
+  std::string setting;  ///< Such as "grpo.gradient_checkpointing=true".
+  std::string effect;   ///< In words, with its price.
+  PlanInput input;      ///< With this change alone.
+  uint64_t saved = 0;   ///< Bytes of peak, above 0.
+};
+/// Every single change that lowers the peak, the biggest saving first, each planned anew.
+[[nodiscard]] std::vector<PlanChange> plan_changes(const PlanInput& input);
+/// Changes taken together, the biggest saving first, until `memory` bytes are enough; nullopt when
+/// all of them are not.
+[[nodiscard]] std::optional<std::vector<PlanChange>> changes_that_fit(const PlanInput& input,
+                                                                      uint64_t memory);
+
+/// Sizes that a bill is scaled to on paper.
+struct ScaleShape {
+  std::string name;    ///< "1B".
+  std::string source;  ///< Whose shape it is.
+  ModelConfig config;
+};
+[[nodiscard]] const std::vector<ScaleShape>& scale_shapes();
+/// The same run with another policy; models that had the policy's shape follow it.
+[[nodiscard]] PlanInput scaled(const PlanInput& input, const ModelConfig& to);
+
+/// The bill as a table for people.
+[[nodiscard]] std::string plan_text(const Plan& plan, const MachineRates& rates);
+/// The same for machines.
+[[nodiscard]] nlohmann::ordered_json plan_json(const Plan& plan, const MachineRates& rates);
+/// "4.20 GiB".
+[[nodiscard]] std::string bytes_text(uint64_t bytes);
+/// "8GiB", "8GB", "512MiB", "1e9" or a number of bytes. @throws Error for anything else.
+[[nodiscard]] uint64_t parse_bytes(std::string_view text);
+/// Bytes that this process may still take: what the system calls available, or less where a control
+/// group bounds it.
+[[nodiscard]] uint64_t available_memory();
+
+}  // namespace temper

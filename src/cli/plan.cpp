@@ -1,0 +1,205 @@
+// plan: what a run will take, before a weight is read.
+#include <CLI/App.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "commands.h"
+#include "temper/core/error.h"
+#include "temper/core/file.h"
+#include "temper/core/threads.h"
+#include "temper/trainer/plan.h"
+#include "temper/trainer/run_config.h"
+
+namespace temper::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct PlanOptions {
+  std::string config_file;
+  std::vector<std::string> assignments;
+  std::string model;
+  std::string memory;
+  std::vector<std::string> scale;
+  std::optional<int64_t> prompt_tokens;
+  std::optional<int64_t> mean_tokens;
+  std::optional<double> gflops;
+  bool json = false;
+};
+
+/// The run's prompts are read and tokenized, as their lengths decide much: the first ones stand for
+/// all.
+PlanInput read_input(const PlanOptions& o, const GrpoRunConfig& config) {
+  TEMPER_CHECK(!config.model.empty(),
+               "no model was named: give --model or the config key \"model\"");
+  const ModelSource source = open_model(config.model);
+  PlanInput input;
+  if (o.prompt_tokens) {
+    TEMPER_CHECK(*o.prompt_tokens >= 1, "--prompt-tokens must be at least 1, got ",
+                 *o.prompt_tokens);
+    input = plan_input(config, source.config, {*o.prompt_tokens}, config.eval.prompts);
+  } else {
+    constexpr size_t kMostPrompts = 2000;
+    const Task task = make_task(config.task);
+    const ModelText text(source);
+    std::vector<int64_t> tokens;
+    for (const auto* part : {&task.train, &task.held_out}) {
+      for (size_t i = 0; i < std::min(kMostPrompts, part->examples.size()); ++i) {
+        tokens.push_back(std::ssize(encode_prompt(part->examples[i], text).ids));
+      }
+    }
+    input = plan_input(config, source.config, tokens, std::ssize(task.held_out.examples));
+  }
+  if (o.mean_tokens) {
+    TEMPER_CHECK(*o.mean_tokens >= 1 && *o.mean_tokens <= config.rollout.max_new_tokens,
+                 "--mean-tokens must be in [1, rollout.max_new_tokens = ",
+                 config.rollout.max_new_tokens, "], got ", *o.mean_tokens);
+    input.batch.mean_completion_tokens = *o.mean_tokens;
+  }
+  return input;
+}
+
+MachineRates rates_of(const PlanOptions& o, const GrpoRunConfig& config, WeightDType dtype) {
+  if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
+  MachineRates rates = probe_rates(dtype);
+  if (o.gflops) {
+    TEMPER_CHECK(*o.gflops > 0, "--gflops must be above 0, got ", *o.gflops);
+    rates.flops = *o.gflops * 1e9;
+  }
+  return rates;
+}
+
+std::vector<ScaleShape> chosen_shapes(const PlanOptions& o) {
+  std::vector<ScaleShape> chosen;
+  for (const std::string& name : o.scale) {
+    const auto& all = scale_shapes();
+    const auto at = std::find_if(all.begin(), all.end(), [&](const auto& s) { return s.name == name; });
+    TEMPER_CHECK(at != all.end(), "--scale knows 1B, 7B and 70B, got \"", name, "\"");
+    chosen.push_back(*at);
+  }
+  return chosen;
+}
+
+Json scale_json(const PlanInput& input, const std::vector<ScaleShape>& shapes,
+                const MachineRates& rates) {
+  Json out = Json::array();
+  for (const ScaleShape& s : shapes) {
+    Json one{{"name", s.name}, {"shape_of", s.source}};
+    one.update(plan_json(make_plan(scaled(input, s.config)), rates));
+    out.push_back(one);
+  }
+  return out;
+}
+
+void print_scale(const PlanInput& input, const std::vector<ScaleShape>& shapes) {
+  if (shapes.empty()) return;
+  std::printf("\nThe same run on paper, for models that were not run:\n%-28s %10s %11s %11s %11s "
+              "%11s %11s %11s\n", "", "parameters", "weights", "gradients", "optimizer", "frozen",
+              "the rest", "peak");
+  for (const ScaleShape& s : shapes) {
+    const Plan p = make_plan(scaled(input, s.config));
+    const uint64_t frozen = p.bytes("reference", "weights") + p.bytes("reward", "weights");
+    const uint64_t weights = p.bytes("", "float32 weights") + p.bytes("", "16-bit weights");
+    const uint64_t gradients = p.bytes("", "gradients"), moments = p.bytes("", "optimizer");
+    const uint64_t rest = p.training - frozen - weights - gradients - moments;
+    std::printf("%-4s %-23s %8.2f G", s.name.c_str(), ("(" + s.source + ")").c_str(),
+                static_cast<double>(p.parameters) / 1e9);
+    for (const uint64_t bytes : {weights, gradients, moments, frozen, rest, p.peak()}) {
+      std::printf(" %7.1f GiB", static_cast<double>(bytes) / 0x1p30);
+    }
+    std::printf("\n");
+  }
+  std::printf("Each trained weight takes 4 bytes, 2 more for a 16-bit copy, 4 of gradient and 8 of "
+              "moments;\na frozen one 4 or 2. The rest is rows times widths (docs/memory.md).\n");
+}
+
+/// What to change where the memory is not enough; on stderr.
+void refuse(const PlanInput& input, uint64_t peak, uint64_t memory) {
+  const auto fit = changes_that_fit(input, memory);
+  std::fprintf(stderr, "error: this run takes %s at its peak and may take %s\n",
+               bytes_text(peak).c_str(), bytes_text(memory).c_str());
+  for (const PlanChange& c : plan_changes(input)) {
+    std::fprintf(stderr, "  %-38s saves %10s%s: %s\n", c.setting.c_str(),
+                 bytes_text(c.saved).c_str(), peak - c.saved <= memory ? ", fits" : "",
+                 c.effect.c_str());
+  }
+  if (!fit) {
+    std::fprintf(stderr, "All of these together are not enough: take a smaller model or more "
+                         "memory.\n");
+    return;
+  }
+  std::string line;
+  for (const PlanChange& c : *fit) line += " --set " + c.setting;
+  std::fprintf(stderr, "It fits with%s\n", line.c_str());
+}
+
+int run_plan(const PlanOptions& o) {
+  std::vector<std::string> assignments = o.assignments;
+  if (!o.model.empty()) assignments.push_back("model=" + o.model);
+  const GrpoRunConfig config = read_grpo_config(
+      o.config_file.empty() ? "" : read_text_file(o.config_file), o.config_file, assignments);
+  const uint64_t memory = o.memory.empty() ? available_memory() : parse_bytes(o.memory);
+  const std::vector<ScaleShape> shapes = chosen_shapes(o);
+  const PlanInput input = read_input(o, config);
+  const Plan plan = make_plan(input);
+  const MachineRates rates = rates_of(o, config, input.dtype);
+  const bool fits = plan.peak() <= memory;
+  if (o.json) {
+    Json out = plan_json(plan, rates);
+    out["memory_bytes"] = memory;
+    out["fits"] = fits;
+    out["changes"] = Json::array();
+    for (const PlanChange& c : plan_changes(input)) {
+      out["changes"].push_back({{"setting", c.setting}, {"saved_bytes", c.saved}});
+    }
+    if (!shapes.empty()) out["scale"] = scale_json(input, shapes, rates);
+    print_line(out.dump(2));
+  } else {
+    std::printf("%s", plan_text(plan, rates).c_str());
+    print_scale(input, shapes);
+    finish_output();
+  }
+  if (!fits) refuse(input, plan.peak(), memory);
+  return fits ? kOk : kError;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, int& code) {
+  CLI::App* cmd = app.add_subcommand(
+      "plan",
+      "What a run of train grpo will take: bytes by part, operations and seconds of a step.\n"
+      "Reads the model's header and the prompts, no weights.\n"
+      "Memory is the peak with every completion at rollout.max_new_tokens; operations are those\n"
+      "of matrix products, 2 a weight and row forward and 4 backward, attention apart; seconds\n"
+      "come from the rates that products reach on this machine, probed in 0.1 s.\n"
+      "Exit code 1 when the run does not fit in --memory: then it says which setting saves what,\n"
+      "the biggest saving first, each planned anew.\n"
+      "Example: temper plan --model M --set grpo.loss.kl_coef=0.05 --memory 3GiB --scale 1B,7B");
+  auto o = std::make_shared<PlanOptions>();
+  cmd->add_option("config", o->config_file, "JSON file with any of train grpo's keys")
+      ->check(CLI::ExistingFile);
+  cmd->add_option("--set", o->assignments,
+                  "One key=value, such as grpo.micro_batch_tokens=1024; may be given many times")
+      ->take_all()
+      ->allow_extra_args(false);
+  cmd->add_option("--model", o->model, "The same as --set model=");
+  cmd->add_option("--memory", o->memory,
+                  "What the run may take, such as 8GiB; default: what this machine has available");
+  cmd->add_option("--scale", o->scale,
+                  "The same bill on paper for other sizes: 1B, 7B, 70B, with commas between")
+      ->delimiter(',');
+  cmd->add_option("--prompt-tokens", o->prompt_tokens,
+                  "Tokens of every prompt; default: the task's prompts are read and tokenized");
+  cmd->add_option("--mean-tokens", o->mean_tokens,
+                  "Mean tokens of a completion, for operations and seconds; default: the most");
+  cmd->add_option("--gflops", o->gflops,
+                  "Rate of matrix products, 1e9 operations a second; default: probed");
+  cmd->add_flag("--json", o->json, "One JSON object: parts, phases, peak_bytes, fits, changes");
+  cmd->callback([o, &code] { code = run_plan(*o); });
+}
+
+}  // namespace temper::cli

@@ -1,0 +1,178 @@
+#include "temper/trainer/plan.h"
+
+#include <algorithm>
+
+#include "plan_memory.h"
+#include "temper/nn/kv_store.h"
+#include "temper/rollout/kv_need.h"
+
+namespace temper {
+namespace {
+
+using planning::Rows;
+using planning::Weight;
+
+/// Measured (docs/memory.md): the program with LibTorch before it opens a model, half of it code
+/// that processes share; and what a tokenizer keeps for each id.
+constexpr uint64_t kProgramBytes = uint64_t{131} << 20;
+constexpr uint64_t kTokenizerBytesPerId = 540;
+
+/// Collects lines of the bill; empty ones are left out.
+class Bill {
+ public:
+  explicit Bill(Plan& plan) : plan_(plan) {}
+  void add(std::string owner, std::string name, uint64_t bytes) {
+    if (bytes == 0) return;
+    plan_.parts.push_back({std::move(owner), std::move(name), bytes});
+    plan_.training += bytes;
+  }
+  void add_weights(const std::string& owner, const planning::WeightBytes& b) {
+    add(owner, "float32 weights", b.masters);
+    add(owner, "16-bit weights", b.copies);
+    add(owner, "gradients", b.gradients);
+    add(owner, "optimizer", b.moments);
+  }
+  void add_activations(const std::string& owner, const ModelConfig& config, const Rows& rows,
+                       bool checkpoint) {
+    const auto b = planning::activation_bytes(config, rows, checkpoint);
+    add(owner, "activations", b.tape);
+    add(owner, "working memory", b.working);
+  }
+
+ private:
+  Plan& plan_;
+};
+
+/// A scalar head [H] with a bias; trained, it has gradients and moments.
+std::vector<Weight> scalar_head(const ModelConfig& config) {
+  return {{config.hidden_size + 1, 1, false, 1, config.hidden_size}};
+}
+
+uint64_t kv_bytes(const PlanInput& in) {
+  const PlanBatch& b = in.batch;
+  const ModelConfig& m = in.policy;
+  const auto pages = [&](int64_t prompts, int64_t group_size) {
+    if (prompts == 0) return int64_t{0};
+    const std::vector<int64_t> tokens(static_cast<size_t>(prompts), b.prompt_tokens);
+    return kv_pages(kv_need(tokens, group_size, in.rollout), in.rollout, m);
+  };
+  const int64_t most = std::max(pages(b.prompts, b.group_size), pages(b.held_out_prompts, 1));
+  return static_cast<uint64_t>(most * KvStore::page_bytes(m.layers, m.kv_heads * m.head_dim));
+}
+
+void add_frozen_models(const PlanInput& in, const Rows& batch, Bill& bill) {
+  const Rows forward{0, batch.train, 0};
+  if (in.reference != ReferencePlacement::kNone) {
+    const auto b = planning::weight_bytes(planning::weights_of(in.policy, true), in.dtype,
+                                          Trainable::kNo);
+    const bool mapped = in.reference == ReferencePlacement::kMapped;
+    bill.add("reference", mapped ? "weights, mapped" : "weights", b.masters + b.copies);
+    bill.add_activations("reference", in.policy, forward, false);
+  }
+  for (const PlannedReward& r : in.rewards) {
+    if (!r.shares_backbone) {
+      const auto b = planning::weight_bytes(planning::weights_of(r.model, false), r.dtype,
+                                            Trainable::kNo);
+      bill.add("reward", "weights", b.masters + b.copies);
+      const PlanBatch& step = in.batch;
+      const int64_t tokens =
+          step.prompts * (step.prompt_tokens + step.group_size * in.rollout.max_new_tokens);
+      bill.add_activations("reward", r.model, {0, std::min(tokens, r.batch_tokens), 0}, false);
+    }
+    bill.add_weights("reward", planning::weight_bytes(scalar_head(r.model), r.dtype,
+                                                      Trainable::kNo));
+  }
+}
+
+void add_value(const PlanInput& in, const Rows& batch, Bill& bill) {
+  if (in.value == ValuePlacement::kNone) return;
+  const bool own = in.value == ValuePlacement::kOwn;
+  const ModelConfig& model = own ? in.value_model : in.policy;
+  std::vector<Weight> weights = scalar_head(model);
+  if (own) {
+    const auto backbone = planning::weights_of(model, false);
+    weights.insert(weights.end(), backbone.begin(), backbone.end());
+    const bool checkpoint = in.batch.gradient_checkpointing;
+    const Rows rows{batch.train, batch.train, 0};
+    const auto b = planning::activation_bytes(model, rows, checkpoint);
+    const uint64_t lent = planning::activation_bytes(in.policy, rows, checkpoint).tape;
+    bill.add("value", "activations", b.tape - std::min(b.tape, lent));
+    bill.add("value", "working memory", b.working);
+  }
+  bill.add_weights("value", planning::weight_bytes(weights, in.dtype, Trainable::kYes));
+}
+
+/// A row for each id that an optimizer step sees, kept aside until its end: at most all of them.
+uint64_t embedding_rows(const PlanInput& in) {
+  const PlanBatch& b = in.batch;
+  const int64_t prompts = (b.prompts + b.minibatches - 1) / b.minibatches;
+  const int64_t tokens =
+      prompts * (b.mean_prompt_tokens + b.group_size * in.rollout.max_new_tokens);
+  const int64_t ids = std::min(in.policy.vocab_size, tokens);
+  return static_cast<uint64_t>(ids * in.policy.hidden_size) * sizeof(float);
+}
+
+/// While weights are read: masters, copies and gradients are there, one tensor of a file besides
+/// (and the float32 values of a matrix that will be kept in 16 bits alone), the file is mapped.
+uint64_t loading_bytes(const PlanInput& in, uint64_t base) {
+  const auto weights = planning::weights_of(in.policy, true);
+  const auto b = planning::weight_bytes(weights, in.dtype, Trainable::kYes);
+  int64_t largest = 0;
+  for (const Weight& w : weights) largest = std::max(largest, w.part_rows * w.k);
+  const auto part = static_cast<uint64_t>(largest) * sizeof(float);
+  return base + b.masters + b.copies + b.gradients + part + b.masters / 2;
+}
+
+/// While a model is written: all that is kept from step to step, and one tensor.
+uint64_t saving_bytes(const PlanInput& in, const Plan& plan) {
+  int64_t largest = 0;
+  for (const Weight& w : planning::weights_of(in.policy, true)) {
+    largest = std::max(largest, w.part_rows * w.k);
+  }
+  return plan.training - plan.bytes("rollout") + static_cast<uint64_t>(largest) * sizeof(float);
+}
+
+}  // namespace
+
+uint64_t Plan::peak() const { return std::max({training, loading, saving}); }
+
+uint64_t Plan::bytes(std::string_view owner, std::string_view name) const {
+  uint64_t sum = 0;
+  for (const PlanPart& p : parts) {
+    if ((owner.empty() || p.owner == owner) && (name.empty() || p.name == name)) sum += p.bytes;
+  }
+  return sum;
+}
+
+Plan make_plan(const PlanInput& in) {
+  in.rollout.validate();
+  Plan plan;
+  Bill bill(plan);
+  Rows rows = planning::largest_micro_batch(in);
+  rows.forward = planning::rollout_rows(in);
+  // Values of a rollout are those of a forward over its micro-batches.
+  if (in.value == ValuePlacement::kSharedTrunk) rows.forward = std::max(rows.forward, rows.train);
+  plan.rows = rows.train;
+  plan.scored = rows.scored;
+  const auto weights = planning::weights_of(in.policy, true);
+  for (const Weight& w : weights) plan.parameters += w.n * w.k * w.copies;
+  bill.add_weights("policy", planning::weight_bytes(weights, in.dtype, Trainable::kYes));
+  bill.add_activations("policy", in.policy, rows, in.batch.gradient_checkpointing);
+  bill.add("policy", "embedding rows", embedding_rows(in));
+  bill.add("policy", "LM head tile", planning::head_bytes(in.policy, rows));
+  if (in.dtype == WeightDType::kBfloat16Dot) {
+    bill.add("policy", "packed operands", planning::word_bytes(in.policy, rows, true));
+  }
+  add_frozen_models(in, rows, bill);
+  add_value(in, rows, bill);
+  bill.add("rollout", "keys and values", kv_bytes(in));
+  bill.add("program", "tokenizer",
+           static_cast<uint64_t>(in.policy.vocab_size) * kTokenizerBytesPerId);
+  bill.add("program", "code and libraries", kProgramBytes);
+  plan.loading = loading_bytes(in, plan.bytes("program"));
+  plan.saving = in.saves ? saving_bytes(in, plan) : 0;
+  plan.phases = planning::phases(in);
+  return plan;
+}
+
+}  // namespace temper

@@ -1,0 +1,202 @@
+// Operations and seconds of a step.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "plan_memory.h"
+#include "temper/kernels/linear.h"
+
+namespace temper {
+namespace planning {
+namespace {
+
+/// Matrix weights of the layers, and of the LM head.
+struct MatrixCount {
+  double trunk = 0;
+  double head = 0;
+};
+
+MatrixCount count(const ModelConfig& config) {
+  MatrixCount m;
+  for (const Weight& w : weights_of(config, true)) {
+    if (w.matrix && !w.vocabulary) m.trunk += static_cast<double>(w.n * w.k * w.copies);
+  }
+  m.head = static_cast<double>(config.vocab_size * config.hidden_size);
+  return m;
+}
+
+/// Tokens of a step.
+struct Tokens {
+  double prompt_rows;  ///< Each prompt once.
+  double rows;         ///< Prompts once and completions, but for last tokens.
+  double scored;       ///< Tokens that are drawn, and scored again in training.
+  double visible;      ///< Sum over the rows of the keys that each sees.
+
+  explicit Tokens(const PlanBatch& b) {
+    const auto prompts = static_cast<double>(b.prompts);
+    const auto sequences = prompts * static_cast<double>(b.group_size);
+    const auto p = static_cast<double>(b.mean_prompt_tokens);
+    const auto t = static_cast<double>(b.mean_completion_tokens);
+    prompt_rows = prompts * p;
+    rows = prompt_rows + sequences * (t - 1);
+    scored = sequences * t;
+    visible = prompts * p * (p + 1) / 2 + sequences * ((t - 1) * p + (t - 1) * t / 2);
+  }
+};
+
+/// Operations of attention over `visible` pairs of a query and a key: `products` of them, 2 for
+/// each element.
+double attention(const ModelConfig& c, double visible, double products) {
+  return 2 * products * static_cast<double>(c.layers * c.heads * c.head_dim) * visible;
+}
+
+/// Bytes of all weights that a forward's products read.
+double product_bytes(const ModelConfig& config, WeightDType dtype) {
+  const MatrixCount m = count(config);
+  return (m.trunk + m.head) * (dtype == WeightDType::kFloat32 ? 4 : 2);
+}
+
+PlanPhase forward_phase(const char* name, const ModelConfig& config, const Tokens& t) {
+  const MatrixCount m = count(config);
+  return {name, 2 * m.trunk * t.rows, 0, attention(config, t.visible, 2), 0};
+}
+
+PlanPhase rollout_phase(const PlanInput& in, const Tokens& t) {
+  PlanPhase p = forward_phase("rollout", in.policy, t);
+  p.head = 2 * count(in.policy).head * t.scored;
+  const auto sequences = static_cast<double>(in.batch.prompts * in.batch.group_size);
+  const double turns = std::ceil(sequences / static_cast<double>(in.rollout.max_sequences));
+  // One forward a token and turn, each reading every weight.
+  p.read_bytes = turns * static_cast<double>(in.batch.mean_completion_tokens) *
+                 product_bytes(in.policy, in.dtype);
+  return p;
+}
+
+/// Forward and backward of all passes; the first optimizer step has its logits from the forward.
+PlanPhase update_phase(const PlanInput& in, const Tokens& t) {
+  const MatrixCount m = count(in.policy);
+  const auto passes = static_cast<double>(in.batch.iterations);
+  const double again = in.batch.gradient_checkpointing ? 1 : 0;
+  const double first = t.scored / static_cast<double>(in.batch.minibatches);
+  PlanPhase p{"update", 0, 0, 0, 0};
+  p.trunk = passes * (6 + 2 * again) * m.trunk * t.rows;
+  p.head = m.head * (8 * passes * t.scored - 2 * first);
+  p.attention = passes * attention(in.policy, t.visible, 9 + 2 * again);
+  // AdamW reads and writes weights and moments and reads and clears gradients.
+  p.read_bytes = passes * static_cast<double>(in.batch.minibatches) * 32 * (m.trunk + m.head);
+  return p;
+}
+
+PlanPhase value_phase(const PlanInput& in, const Tokens& t) {
+  // Values of a rollout before its first update: a forward, of the policy's trunk where it is
+  // shared.
+  const bool own = in.value == ValuePlacement::kOwn;
+  const ModelConfig& model = own ? in.value_model : in.policy;
+  PlanPhase p = forward_phase("value", model, t);
+  if (!own) return p;
+  const auto passes = static_cast<double>(in.batch.iterations);
+  const double again = in.batch.gradient_checkpointing ? 1 : 0;
+  p.trunk *= 1 + passes * (3 + again);
+  p.attention += passes * attention(model, t.visible, 9 + 2 * again);
+  return p;
+}
+
+}  // namespace
+
+std::vector<PlanPhase> phases(const PlanInput& in) {
+  const Tokens t(in.batch);
+  std::vector<PlanPhase> out{rollout_phase(in, t)};
+  if (in.reference != ReferencePlacement::kNone) {
+    PlanPhase p = forward_phase("reference", in.policy, t);
+    p.head = 2 * count(in.policy).head * t.scored;
+    const auto passes = static_cast<double>(in.batch.iterations);
+    out.push_back({p.name, passes * p.trunk, passes * p.head, passes * p.attention, 0});
+  }
+  for (const PlannedReward& r : in.rewards) out.push_back(forward_phase("reward", r.model, t));
+  if (in.value != ValuePlacement::kNone) out.push_back(value_phase(in, t));
+  out.push_back(update_phase(in, t));
+  return out;
+}
+
+}  // namespace planning
+
+namespace {
+
+/// Shortest of `rounds` calls, in seconds.
+template <class Call>
+double shortest(int rounds, const Call& call) {
+  double best = 1e9;
+  for (int i = 0; i < rounds; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    call();
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    best = std::min(best, spent.count());
+  }
+  return best;
+}
+
+/// A weight of ones in the type that products read.
+class ProbeWeight {
+ public:
+  ProbeWeight(int64_t n, int64_t k, WeightDType dtype) : n_(n), k_(k), dtype_(dtype) {
+    const auto elements = static_cast<size_t>(kernels::panel_elements(n, k));
+    if (dtype == WeightDType::kFloat32) {
+      floats_.assign(elements, 1.0f);
+    } else {
+      const uint16_t one = dtype == WeightDType::kFloat16 ? 0x3c00 : 0x3f80;
+      halves_.assign(elements, one);
+    }
+  }
+  [[nodiscard]] kernels::PackedWeight packed() const {
+    const bool half = dtype_ == WeightDType::kFloat16;
+    const uint16_t* halves = halves_.empty() ? nullptr : halves_.data();
+    return {.f32 = floats_.empty() ? nullptr : floats_.data(),
+            .bf16 = half ? nullptr : halves,
+            .n = n_,
+            .k = k_,
+            .product = dtype_ == WeightDType::kBfloat16Dot ? kernels::Product::kDot
+                                                           : kernels::Product::kFma,
+            .f16 = half ? halves : nullptr};
+  }
+
+ private:
+  int64_t n_, k_;
+  WeightDType dtype_;
+  std::vector<float> floats_;
+  std::vector<uint16_t> halves_;
+};
+
+/// Seconds of one product of `rows` rows with a weight.
+double product_seconds(const kernels::PackedWeight& w, int64_t rows, int rounds) {
+  const std::vector<float> x(static_cast<size_t>(rows * w.k), 1.0f);
+  std::vector<float> y(static_cast<size_t>(rows * w.n));
+  const kernels::LinearArgs args{
+      .x = x.data(), .x_stride = w.k, .weight = w, .y = y.data(), .y_stride = w.n, .rows = rows};
+  return shortest(rounds, [&] { kernels::linear(args); });
+}
+
+}  // namespace
+
+double Plan::operations() const {
+  double sum = 0;
+  for (const PlanPhase& p : phases) sum += p.trunk + p.head + p.attention;
+  return sum;
+}
+
+MachineRates probe_rates(WeightDType dtype) {
+  constexpr int64_t kWide = 1024, kRows = 512, kTall = 32768;
+  const ProbeWeight square(kWide, kWide, dtype);
+  const ProbeWeight tall(kTall, kWide, dtype);  // Too large for a cache.
+  const double read = static_cast<double>(kTall * kWide) * (dtype == WeightDType::kFloat32 ? 4 : 2);
+  return {2.0 * kRows * kWide * kWide / product_seconds(square.packed(), kRows, 7),
+          read / product_seconds(tall.packed(), 1, 3)};
+}
+
+double phase_seconds(const PlanPhase& p, const MachineRates& rates) {
+  const double compute = (p.trunk + p.head + p.attention) / rates.flops;
+  const double read = p.read_bytes / rates.bytes;
+  // An update's products and its optimizer come after each other; a decoder's reads overlap.
+  return p.name == "rollout" ? std::max(compute, read) : compute + read;
+}
+
+}  // namespace temper

@@ -1,0 +1,84 @@
+// temper plan: its answers, its refusal and its errors.
+#include "cli/run_program.h"
+
+namespace temper::cli_test {
+namespace {
+
+const std::string kModel = TEMPER_DEPS_DIR "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+#define NEEDS_MODEL() \
+  if (!fs::exists(kModel)) GTEST_SKIP() << "run scripts/setup for the default model"
+
+uint64_t bytes_of(const Json& json, const std::string& owner, const std::string& name) {
+  for (const Json& part : json["parts"]) {
+    if (part["owner"] == owner && part["name"] == name) return part["bytes"].get<uint64_t>();
+  }
+  return 0;
+}
+
+TEST(CliPlan, HelpTeaches) {
+  const Outcome o = temper({"plan", "--help"});
+  EXPECT_EQ(o.code, 0);
+  EXPECT_EQ(o.err, "");
+  for (const char* part : {"config", "--set", "--model", "--memory", "--scale", "--prompt-tokens",
+                           "--mean-tokens", "--gflops", "--json", "Exit code 1", "Example: "}) {
+    EXPECT_NE(o.out.find(part), std::string::npos) << part;
+  }
+}
+
+TEST(CliPlan, ErrorsAreNamed) {
+  const auto expect = [](const Words& words, const std::string& part) {
+    const Outcome o = temper(words);
+    EXPECT_EQ(o.code, 1) << part;
+    EXPECT_EQ(o.out, "") << part;
+    EXPECT_TRUE(o.says(part)) << "expected: " << part << "\ncame: " << o.err;
+  };
+  expect({"plan"}, "no model was named");
+  expect({"plan", "--model", "no/model.gguf"}, "no/model.gguf");
+  expect({"plan", "--model", "m", "--memory", "much"}, "such as 8GiB");
+  expect({"plan", "--model", "m", "--scale", "3B"}, "--scale knows 1B, 7B and 70B, got \"3B\"");
+  expect({"plan", "--model", "m", "--set", "grpo.micro_batch_token=1"}, "grpo.micro_batch_tokens");
+}
+
+TEST(CliPlan, BillOfTheDefaultModel) {
+  NEEDS_MODEL();
+  const Outcome o = temper({"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200",
+                            "--scale", "7B", "--json"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json json = o.json();
+  EXPECT_EQ(json["parameters"], 134515008);
+  EXPECT_EQ(json["fits"], true);
+  EXPECT_EQ(json["memory_bytes"], uint64_t{1} << 40);
+  EXPECT_EQ(json["flop_per_second"], 200e9);
+  EXPECT_EQ(bytes_of(json, "policy", "gradients"), 4u * 134515008);
+  uint64_t sum = 0;
+  for (const Json& part : json["parts"]) sum += part["bytes"].get<uint64_t>();
+  EXPECT_EQ(json["training_bytes"], sum);
+  ASSERT_EQ(json["scale"].size(), 1u);
+  EXPECT_EQ(json["scale"][0]["parameters"], 6738415616);
+}
+
+TEST(CliPlan, RefusesWhatCannotFitAndSaysWhatWould) {
+  NEEDS_MODEL();
+  const Folder folder;
+  const std::string config =
+      folder.write("run.json", R"({"model": ")" + kModel + R"(", "grpo": {"loss": {"kl_coef": 0.1}}})");
+  const Outcome o = temper({"plan", config, "--memory", "3GiB", "--gflops", "200"});
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.out.find("keys and values"), std::string::npos) << o.out;
+  EXPECT_TRUE(o.says("error: this run takes ")) << o.err;
+  EXPECT_TRUE(o.says("may take 3.00 GiB")) << o.err;
+  EXPECT_TRUE(o.says("It fits with --set ")) << o.err;
+  // The settings that it names do what it says.
+  const size_t from = o.err.find("It fits with") + 12;
+  std::istringstream line(o.err.substr(from, o.err.find('\n', from) - from));
+  Words words{"plan", config, "--memory", "3GiB", "--gflops", "200"};
+  for (std::string word; line >> word;) words.push_back(word);
+  EXPECT_EQ(temper(words).code, 0);
+  const Outcome never = temper({"plan", config, "--memory", "1GiB", "--gflops", "200"});
+  EXPECT_EQ(never.code, 1);
+  EXPECT_TRUE(never.says("All of these together are not enough")) << never.err;
+}
+
+}  // namespace
+}  // namespace temper::cli_test
