@@ -36,7 +36,7 @@ uint64_t byte_size(const TensorSpec& spec) {
 }
 
 std::string header_text(std::span<const TensorSpec> specs, const std::vector<size_t>& order,
-                        const SafetensorsMetadata& metadata) {
+                        const SafetensorsMetadata& metadata, size_t alignment) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
@@ -55,7 +55,8 @@ std::string header_text(std::span<const TensorSpec> specs, const std::vector<siz
   } catch (const nlohmann::json::exception&) {
     fail("[write_safetensors] a tensor's name or the metadata is not valid UTF-8");
   }
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // 8 + length is then a multiple of 8 too
+  const size_t begin = (8 + text.size() + alignment - 1) / alignment * alignment;
+  text.resize(begin - 8, ' ');
   return text;
 }
 
@@ -64,7 +65,9 @@ std::string header_text(std::span<const TensorSpec> specs, const std::vector<siz
 void write_safetensors_streamed(const std::filesystem::path& path,
                                 std::span<const TensorSpec> specs,
                                 const std::function<std::span<const std::byte>(size_t)>& bytes_of,
-                                const SafetensorsMetadata& metadata) {
+                                const SafetensorsMetadata& metadata, size_t alignment) {
+  TEMPER_CHECK(alignment > 0 && alignment % 8 == 0, "[write_safetensors] alignment ", alignment,
+               " is no multiple of 8");
   std::set<std::string_view> seen;
   for (const TensorSpec& spec : specs) {
     TEMPER_CHECK(spec.name != "__metadata__" && seen.insert(spec.name).second,
@@ -78,7 +81,7 @@ void write_safetensors_streamed(const std::filesystem::path& path,
     return rank_a != rank_b ? rank_a < rank_b : specs[a].name < specs[b].name;
   });
 
-  const std::string header = header_text(specs, order, metadata);
+  const std::string header = header_text(specs, order, metadata, alignment);
   const uint64_t length = header.size();
   detail::AtomicFile file(path);
   file.write(std::as_bytes(std::span(&length, 1)));

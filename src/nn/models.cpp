@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "temper/core/error.h"
+#include "temper/nn/panel_file.h"
 
 namespace temper {
 namespace {
@@ -108,8 +109,22 @@ ReferenceModel ReferenceModel::load(std::string_view spec, WeightDType dtype) {
   return r;
 }
 
+ReferenceModel ReferenceModel::map(const std::filesystem::path& file) {
+  ReferenceModel r;
+  r.lm_ = CausalLM::map_panels(file);
+  return r;
+}
+
+ReferenceModel ReferenceModel::map_or_write(std::string_view spec, WeightDType dtype,
+                                            const std::filesystem::path& file) {
+  ReferenceModel r;
+  r.lm_ = map_or_write_panels(spec, dtype, file);
+  return r;
+}
+
 void ReferenceModel::sync(const PolicyModel& policy, double alpha) {
   TEMPER_CHECK(alpha > 0 && alpha <= 1, "[sync] alpha must be in (0, 1], got ", alpha);
+  TEMPER_CHECK(!lm_->mapped(), "[sync] a mapped reference cannot be changed");
   const auto from = policy.lm().parameters();
   const auto to = lm_->parameters();
   TEMPER_CHECK(from.size() == to.size(), "[sync] the reference has another architecture");

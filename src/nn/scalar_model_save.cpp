@@ -70,6 +70,12 @@ std::optional<PadToken> choose_pad(const ModelSource& source, const ModelText* t
   add_named("unk_token");
   add_named("bos_token");
   add(source.config.bos_token_id, std::nullopt);
+  if (text != nullptr) {
+    const Tokenizer& t = text->tokenizer();
+    for (int32_t id = 0; id < t.vocab_size(); ++id) {
+      if (t.is_special(id)) add(id, std::nullopt);
+    }
+  }
   for (const int32_t id : ends) add(id, std::nullopt);
   const auto harmless = [&](const PadToken& c) {
     return std::ranges::find(ends, c.id) == ends.end();

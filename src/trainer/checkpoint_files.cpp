@@ -1,8 +1,6 @@
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -11,6 +9,7 @@
 
 #include "temper/core/error.h"
 #include "temper/core/file.h"
+#include "temper/core/hash.h"
 #include "temper/core/log.h"
 #include "temper/trainer/run_folder.h"
 
@@ -25,47 +24,6 @@ constexpr int64_t kManifestFormat = 1;
 constexpr size_t kMaxManifestBytes = size_t{16} << 20;
 constexpr size_t kMaxFiles = 100'000;
 constexpr int kMaxDepth = 8;
-
-/// `content_hash64` of bytes that come in pieces; all but the last are whole blocks.
-class ContentHash {
- public:
-  static constexpr size_t kBlock = 32;
-
-  void add(std::string_view piece) {
-    size_t at = 0;
-    for (; piece.size() - at >= kBlock; at += kBlock) mix(piece.data() + at);
-    if (at < piece.size()) {
-      std::array<char, kBlock> last{};
-      std::memcpy(last.data(), piece.data() + at, piece.size() - at);
-      mix(last.data());
-    }
-    size_ += piece.size();
-  }
-
-  [[nodiscard]] uint64_t value() const {
-    uint64_t hash = size_;
-    for (const uint64_t lane : lanes_) {
-      hash = (hash ^ lane) * kPrime;
-      hash ^= hash >> 32;
-    }
-    return hash;
-  }
-
- private:
-  static constexpr uint64_t kPrime = 0x9E3779B97F4A7C15u;
-
-  void mix(const char* block) {
-    for (size_t i = 0; i < lanes_.size(); ++i) {
-      uint64_t word = 0;
-      std::memcpy(&word, block + 8 * i, 8);
-      static_assert(std::endian::native == std::endian::little);
-      lanes_[i] = std::rotl(lanes_[i] ^ word, 29) * kPrime;
-    }
-  }
-
-  std::array<uint64_t, 4> lanes_{kPrime, 2 * kPrime, 3 * kPrime, 4 * kPrime};
-  uint64_t size_ = 0;
-};
 
 /// Read in pieces and not mapped: a mapped optimizer state would count as memory of this process
 /// while it is hashed, which at 8 bytes a weight is the peak of a whole run.
@@ -143,12 +101,6 @@ void check_file(const fs::path& folder, const Json& entry, VerifyLevel level) {
 }
 
 }  // namespace
-
-uint64_t content_hash64(std::string_view bytes) {
-  ContentHash hash;
-  hash.add(bytes);
-  return hash.value();
-}
 
 CheckpointWriter::CheckpointWriter(fs::path checkpoints, int64_t step)
     : checkpoints_(std::move(checkpoints)),

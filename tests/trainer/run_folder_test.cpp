@@ -14,6 +14,7 @@
 
 #include "temper/core/error.h"
 #include "temper/core/file.h"
+#include "temper/core/hash.h"
 #include "temper/core/rng.h"
 #include "temporary_folder.h"
 

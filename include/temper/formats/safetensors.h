@@ -59,9 +59,11 @@ struct TensorSpec {
 
 /// As `write_safetensors`, but asks for one tensor's bytes at a time: `bytes_of(i)` returns those
 /// of `specs[i]` and they need to live until the next call only. Calls come in file order.
+/// @param alignment  of the data's first byte in the file, a multiple of 8.
 void write_safetensors_streamed(const std::filesystem::path& path,
                                 std::span<const TensorSpec> specs,
                                 const std::function<std::span<const std::byte>(size_t)>& bytes_of,
-                                const SafetensorsMetadata& metadata = {{"format", "pt"}});
+                                const SafetensorsMetadata& metadata = {{"format", "pt"}},
+                                size_t alignment = 8);
 
 }  // namespace temper

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "temper/core/torch.h"
@@ -73,6 +75,11 @@ class CausalLM {
            LmParts parts = LmParts::kAll);
   /// A frozen copy of `other`'s weights as they are now.
   [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other);
+  /// A frozen model whose weights are pages of a file of `write_panels`, mapped read-only: they are
+  /// read from the disk when they are needed, and processes that map the file share them. The bits
+  /// of what it computes are those of the model written. Reads the file once, to check its hash.
+  /// @throws Error naming the file and the rule that it breaks.
+  [[nodiscard]] static std::unique_ptr<CausalLM> map_panels(const std::filesystem::path& file);
   CausalLM(const CausalLM&) = delete;
   CausalLM& operator=(const CausalLM&) = delete;
 
@@ -104,6 +111,13 @@ class CausalLM {
   /// @throws Error for a backbone without a head.
   [[nodiscard]] Parameter& head() const;
   [[nodiscard]] size_t weight_bytes() const;
+
+  /// Writes what products read, in the layout in which they read it, with a hash; a safetensors
+  /// file by its container. It takes its place whole or not at all.
+  /// @param origin  a note that `read_panel_file_info` gives back.
+  void write_panels(const std::filesystem::path& file, std::string_view origin = {}) const;
+  /// Whether the weights are pages of a file, and so cannot be changed.
+  [[nodiscard]] bool mapped() const { return mapped_; }
 
   /// Tensors for `write_hf_folder`; they read the weights when they are filled.
   [[nodiscard]] std::vector<WriteTensor> write_tensors() const;
@@ -153,6 +167,7 @@ class CausalLM {
   Trainable trainable_ = Trainable::kNo;
   LmParts parts_ = LmParts::kAll;
   bool tied_head_ = false;
+  bool mapped_ = false;
   std::vector<std::unique_ptr<Parameter>> params_;
   Parameter* embed_ = nullptr;
   Parameter* final_norm_ = nullptr;

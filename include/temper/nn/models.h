@@ -72,16 +72,24 @@ class ReferenceModel {
  public:
   [[nodiscard]] static ReferenceModel copy_of(const PolicyModel& policy);
   [[nodiscard]] static ReferenceModel load(std::string_view spec, WeightDType dtype);
+  /// A file that `CausalLM::write_panels` wrote, its pages shared with every process that maps it.
+  [[nodiscard]] static ReferenceModel map(const std::filesystem::path& file);
+  /// The same, after making the file where it is not there or is of another model or weight type.
+  [[nodiscard]] static ReferenceModel map_or_write(std::string_view spec, WeightDType dtype,
+                                                   const std::filesystem::path& file);
 
   [[nodiscard]] CausalLM& lm() const { return *lm_; }
+  /// The same, for reward heads over this model.
+  [[nodiscard]] const std::shared_ptr<CausalLM>& shared_lm() const { return lm_; }
   [[nodiscard]] size_t bytes() const { return lm_->weight_bytes(); }
 
   /// reference <- (1 - alpha) reference + alpha policy, for every weight (TR-DPO's soft update;
-  /// alpha 1 copies). Float32 references only. @throws Error for alpha outside (0, 1].
+  /// alpha 1 copies). Float32 references only. @throws Error for alpha outside (0, 1] and for a
+  /// mapped reference.
   void sync(const PolicyModel& policy, double alpha);
 
  private:
-  std::unique_ptr<CausalLM> lm_;
+  std::shared_ptr<CausalLM> lm_;
 };
 
 }  // namespace temper

@@ -111,7 +111,7 @@ class ScalarModel {
   /// so its scores lack it). It scores a text at the rightmost token that is not config.json's
   /// pad_token_id: were that an end token, a finished text would lose its last token. So the pad
   /// token written, in the tokenizer's files too, is the model's own unless it ends texts, else
-  /// the unknown token, else the first token; an end token only where there is nothing else.
+  /// the unknown token, the first token or any special one; an end token only if all are.
   /// @throws Error for a backbone that is frozen in 16 bits, or an I/O failure.
   void save(const std::filesystem::path& folder, DType dtype = DType::kF32) const;
 

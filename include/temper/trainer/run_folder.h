@@ -9,13 +9,6 @@
 
 namespace temper {
 
-/// 64-bit hash of a file's content, for finding damage (no defence against a forger). With
-/// P = 0x9E3779B97F4A7C15: four lanes that begin as P, 2P, 3P, 4P take the content's little-endian
-/// 64-bit words in turn, lane = rotl(lane ^ word, 29) * P, the last 32 bytes padded with zeros;
-/// then h = size and for each lane h = (h ^ lane) * P, h ^= h >> 32. Every step is invertible, so a
-/// change within one word always changes the hash.
-[[nodiscard]] uint64_t content_hash64(std::string_view bytes);
-
 /// How far a checkpoint's manifest is checked.
 enum class VerifyLevel {
   kSizes,   ///< Every listed file is there with its size.
