@@ -75,7 +75,8 @@ void RolloutLoss::visit(ConfigVisitor& visitor) {
 double RolloutLoss::setting(std::string_view name) const {
   RolloutLoss copy = *this;
   for (const ConfigField& f : config_fields(copy)) {
-    if (f.name == name && std::holds_alternative<double*>(f.value)) return *std::get<double*>(f.value);
+    const bool number = std::holds_alternative<double*>(f.value);
+    if (number && f.name == name) return *std::get<double*>(f.value);
   }
   return 0;
 }

@@ -25,6 +25,15 @@ RewardTable random_table(int64_t groups, int64_t group_size, int64_t functions) 
   return t;
 }
 
+/// The estimators that need nothing but rewards.
+std::vector<AdvantageEntry> row_estimators() {
+  std::vector<AdvantageEntry> out;
+  for (const AdvantageEntry& entry : advantage_estimators()) {
+    if (!entry.needs_tokens) out.push_back(entry);
+  }
+  return out;
+}
+
 std::string error_of(const std::function<void()>& f) {
   try {
     f();
@@ -66,7 +75,7 @@ TEST(Advantage, PermutingGroupsPermutesAdvantages) {
     std::copy_n(t.values.begin() + static_cast<long>(order[g] * 6), 6,
                 p.values.begin() + static_cast<long>(g * 6));
   }
-  for (const AdvantageEntry& entry : advantage_estimators()) {
+  for (const AdvantageEntry& entry : row_estimators()) {
     const Advantages a = entry.estimator(t), b = entry.estimator(p);
     for (size_t i = 0; i < 12; ++i) {
       EXPECT_NEAR(b.values[i], a.values[order[i / 3] * 3 + i % 3], 1e-13) << entry.name;
@@ -79,7 +88,7 @@ TEST(Advantage, EqualRewardsGiveExactlyZeroAndADeadGroup) {
   RewardTable t{.values = std::vector<double>(14, 0.1), .functions = 1, .group_size = 7,
                 .weights = {}};
   t.values[13] = 1.0;
-  for (const AdvantageEntry& entry : advantage_estimators()) {
+  for (const AdvantageEntry& entry : row_estimators()) {
     const Advantages a = entry.estimator(t);
     EXPECT_EQ(a.dead_groups, (std::vector<bool>{true, false})) << entry.name;
     if (entry.name == "gdpo" || entry.name == "rloo_normalized") continue;
@@ -92,7 +101,7 @@ TEST(Advantage, EqualRewardsGiveExactlyZeroAndADeadGroup) {
 TEST(Advantage, UnscoredRowsAreLeftOut) {
   const RewardTable t{.values = {1, kNaN, 3, kNaN, kNaN, 5, kNaN, kNaN, kNaN}, .functions = 1,
                       .group_size = 3, .weights = {}};
-  for (const AdvantageEntry& entry : advantage_estimators()) {
+  for (const AdvantageEntry& entry : row_estimators()) {
     const Advantages a = entry.estimator(t);
     EXPECT_EQ(a.dead_groups, (std::vector<bool>{false, true, true})) << entry.name;
     EXPECT_LT(a.values[0], 0) << entry.name;
@@ -117,7 +126,7 @@ TEST(Advantage, AFunctionThatSkipsARowIsLeftOutOfItsSum) {
 }
 
 TEST(Advantage, NothingScoredAndNothingAtAll) {
-  for (const AdvantageEntry& entry : advantage_estimators()) {
+  for (const AdvantageEntry& entry : row_estimators()) {
     const Advantages none = entry.estimator({.values = std::vector<double>(6, kNaN),
                                              .functions = 1, .group_size = 3, .weights = {}});
     EXPECT_EQ(none.values, std::vector<double>(6, 0.0)) << entry.name;

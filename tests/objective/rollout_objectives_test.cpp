@@ -53,7 +53,7 @@ TEST(RolloutObjectives, TheDefaultIsFirstAndNamesAreUnique) {
     EXPECT_FALSE(entry.doc.empty());
     EXPECT_NE(entry.settings()->build(), nullptr);
   }
-  EXPECT_EQ(seen.size(), 9u);
+  EXPECT_EQ(seen.size(), 10u);
 }
 
 TEST(RolloutObjectives, EveryFieldIsDeclaredOnceAndWithHelp) {
