@@ -146,21 +146,39 @@ std::vector<float> RewardModel::score(std::span<const std::vector<int32_t>> text
 }
 
 std::vector<float> RewardModel::score(std::span<const PromptedText> texts, int64_t max_tokens) {
+  RewardModel* const self = this;
+  return score_together({&self, 1}, texts, max_tokens).front();
+}
+
+std::vector<std::vector<float>> RewardModel::score_together(std::span<RewardModel* const> models,
+                                                            std::span<const PromptedText> texts,
+                                                            int64_t max_tokens) {
   TEMPER_CHECK(max_tokens > 0, "[score] max_tokens must be positive, got ", max_tokens);
-  std::vector<float> out;
+  TEMPER_CHECK(!models.empty(), "[score] there are no models");
+  CausalLM& backbone = models.front()->backbone();
+  for (const RewardModel* model : models) {
+    TEMPER_CHECK(&model->backbone() == &backbone, "[score] the models have different backbones");
+  }
+  std::vector<std::vector<float>> out(models.size());
   for (size_t next = 0; next < texts.size();) {
     const ScoreBatch b = pack(texts, next, max_tokens);
-    const at::Tensor v = values(b.tokens, b.last);
-    out.insert(out.end(), v.const_data_ptr<float>(), v.const_data_ptr<float>() + v.numel());
+    const at::Tensor hidden = backbone.forward(b.tokens);
+    for (size_t m = 0; m < models.size(); ++m) {
+      const at::Tensor v = models[m]->head().values(hidden, b.last);
+      const float* from = v.const_data_ptr<float>();
+      out[m].insert(out[m].end(), from, from + v.numel());
+    }
   }
   return out;
 }
 
-ValueModel ValueModel::copy_of(const RewardModel& reward, Trainable trainable) {
+ValueModel ValueModel::copy_of(const RewardModel& reward, Trainable trainable,
+                               std::optional<WeightDType> dtype) {
   const CausalLM& from = reward.backbone();
   ModelSource current = reward.source();
   current.weights = weights_of(from);
-  auto lm = std::make_shared<CausalLM>(current, from.dtype(), trainable, LmParts::kBackbone);
+  auto lm = std::make_shared<CausalLM>(current, dtype.value_or(from.dtype()), trainable,
+                                       LmParts::kBackbone);
   ScalarHead head(from.config().hidden_size, reward.head().has_bias());
   head.set(reward.head().weight(), reward.head().bias());
   return ValueModel(std::move(lm), std::move(head), reward.shared_source());

@@ -195,6 +195,24 @@ TEST(RewardModel, AHeadOverAFrozenSharedBackboneTrainsAlone) {
   }
 }
 
+TEST(RewardModel, HeadsOverOneBackboneScoreTogetherWithTheirOwnBits) {
+  RewardModel first = llama();
+  RewardModel second = first.with_new_head();
+  second.head().set(std::vector<float>(16, 0.5f));
+  const Texts texts = some_texts(6);
+  std::vector<PromptedText> spans;
+  for (const auto& text : texts) spans.push_back({{}, text});
+  const std::vector<RewardModel*> both = {&first, &second};
+  EXPECT_EQ(RewardModel::score_together(both, spans, 9),
+            (std::vector<std::vector<float>>{first.score(texts), second.score(texts)}));
+  RewardModel other = llama();
+  const std::vector<RewardModel*> strangers = {&first, &other};
+  EXPECT_NE(error_of([&] {
+              (void)RewardModel::score_together(strangers, spans);
+            }).find("different backbones"),
+            std::string::npos);
+}
+
 TEST(ValueModel, ACopyStartsWithTheBitsOfTheRewardAndGoesItsOwnWay) {
   for (const auto dtype : {WeightDType::kFloat32, WeightDType::kBfloat16, WeightDType::kBfloat16Dot,
                            WeightDType::kFloat16}) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -151,6 +152,11 @@ class RewardModel : public ScalarModel {
   /// decides memory and speed, no bit.
   [[nodiscard]] std::vector<float> score(std::span<const PromptedText> texts,
                                          int64_t max_tokens = kScoreTokens);
+  /// Scores [heads][texts] by several models over one backbone, which runs once for all of them.
+  /// The bits are those of each one's own `score`. @throws Error where the backbones differ.
+  [[nodiscard]] static std::vector<std::vector<float>> score_together(
+      std::span<RewardModel* const> models, std::span<const PromptedText> texts,
+      int64_t max_tokens = kScoreTokens);
 };
 
 /// The critic of PPO: its value at a row estimates the return that follows the row's token.
@@ -158,8 +164,11 @@ class ValueModel : public ScalarModel {
  public:
   using ScalarModel::ScalarModel;
   /// A copy of a reward model's weights and head as they are now, with memory of its own.
+  /// @param dtype  the reward's own if not given, which a trainable copy of an int8 one cannot
+  /// have.
   [[nodiscard]] static ValueModel copy_of(const RewardModel& reward,
-                                          Trainable trainable = Trainable::kYes);
+                                          Trainable trainable = Trainable::kYes,
+                                          std::optional<WeightDType> dtype = std::nullopt);
   /// What `save` or RewardModel::load knows, as a critic.
   [[nodiscard]] static ValueModel load(std::string_view spec, WeightDType dtype,
                                        Trainable trainable = Trainable::kYes);
