@@ -6,7 +6,8 @@
 namespace temper {
 
 /// PPO's policy loss (Schulman et al. 2017, eq. 7), averaged over the tokens of the optimizer step,
-/// optionally with dual clipping (Ye et al. 2020, arXiv 1912.09729): where A < 0 the loss is at most -A c.
+/// optionally with dual clipping (Ye et al. 2020, arXiv 1912.09729): where A < 0 the loss is at
+/// most -A c.
 ///
 /// `loss = 1/N sum -min(w A, clip(w) A)`, N active tokens of the step.
 ///
