@@ -10,6 +10,7 @@
 #include "temper/core/error.h"
 #include "temper/core/file.h"
 #include "temper/trainer/report.h"
+#include "temper/trainer/reward_run.h"
 #include "temper/trainer/run.h"
 
 namespace temper::cli {
@@ -30,8 +31,16 @@ struct TrainOptions {
   bool help_keys = false;
 };
 
+/// The parts of `temper train` that differ by algorithm.
+template <class Config>
+struct Algorithm {
+  Config (*read)(const std::string&, const std::string&, const std::vector<std::string>&);
+  RunResult (*run)(const Config&, const RunOptions&);
+};
+
 /// The config of this call: the file, or the run's own when it resumes, then --set and the flags.
-GrpoRunConfig resolve(const TrainOptions& o) {
+template <class Config>
+Config resolve(const Algorithm<Config>& algorithm, const TrainOptions& o) {
   std::vector<std::string> assignments = o.assignments;
   if (!o.model.empty()) assignments.push_back("model=" + o.model);
   if (o.seed) assignments.push_back("trainer.seed=" + std::to_string(*o.seed));
@@ -40,7 +49,7 @@ GrpoRunConfig resolve(const TrainOptions& o) {
   const std::filesystem::path stored = std::filesystem::path(o.output) / "config.json";
   if (file.empty() && o.resume && !o.output.empty() && std::filesystem::exists(stored))
     file = stored.string();
-  return read_grpo_config(file.empty() ? "" : read_text_file(file), file, assignments);
+  return algorithm.read(file.empty() ? "" : read_text_file(file), file, assignments);
 }
 
 void print_score(const char* when, const HeldOutScore& s) {
@@ -50,10 +59,14 @@ void print_score(const char* when, const HeldOutScore& s) {
                100.0 * static_cast<double>(s.correct) / static_cast<double>(s.count),
                static_cast<long long>(s.correct), static_cast<long long>(s.count), 100 * i.low,
                100 * i.high);
+  const auto error = s.metrics.find("eval/calibration_error");
+  if (error == s.metrics.end()) return;
+  std::fprintf(stderr, "                 calibration error %.3f\n", error->second);
 }
 
-int train(const TrainOptions& o) {
-  GrpoRunConfig config = resolve(o);
+template <class Config>
+int train(const Algorithm<Config>& algorithm, const TrainOptions& o) {
+  Config config = resolve(algorithm, o);
   if (o.help_keys) {
     print_line(config_help(config_fields(config)));
     return kOk;
@@ -67,11 +80,11 @@ int train(const TrainOptions& o) {
   }
   std::signal(SIGINT, [](int) { interrupted = 1; });
   std::signal(SIGTERM, [](int) { interrupted = 1; });
-  const RunResult r = train_grpo(config, {.output = o.output,
-                                          .resume = o.resume,
-                                          .force = o.force,
-                                          .observers = default_observers(),
-                                          .stop_requested = [] { return interrupted != 0; }});
+  const RunResult r = algorithm.run(config, {.output = o.output,
+                                             .resume = o.resume,
+                                             .force = o.force,
+                                             .observers = default_observers(),
+                                             .stop_requested = [] { return interrupted != 0; }});
   print_score("before", r.before);
   print_score("after ", r.after);
   if (!r.model.empty()) std::fprintf(stderr, "model:  %s\n", r.model.c_str());
@@ -82,17 +95,11 @@ int train(const TrainOptions& o) {
   return kStopped;
 }
 
-}  // namespace
-
-void add_train(CLI::App& app, int& code) {
-  CLI::App* group = app.add_subcommand("train", "Train a model");
-  group->require_subcommand(1);
-  CLI::App* cmd = group->add_subcommand(
-      "grpo",
-      "Group Relative Policy Optimization on prompts whose answers a rule can check.\n"
-      "Example: temper train grpo --model M --output runs/a --set task.name=arithmetic "
-      "--set task.level=2 --set trainer.steps=50\n"
-      "--keys lists every key with its default and meaning.");
+/// One algorithm's command, with the options that all have.
+template <class Config>
+void add_algorithm(CLI::App* group, const char* name, const char* help, Algorithm<Config> algorithm,
+                   int& code) {
+  CLI::App* cmd = group->add_subcommand(name, help);
   auto o = std::make_shared<TrainOptions>();
   cmd->add_option("--config", o->config_file,
                   "JSON file with any of the keys, nested or not all there")
@@ -110,7 +117,32 @@ void add_train(CLI::App& app, int& code) {
   add_kernels_option(cmd, o->kernels);
   cmd->add_flag("--print-config", o->print_config, "Print the complete config as JSON and end");
   cmd->add_flag("--keys", o->help_keys, "Print every key with its default and meaning, and end");
-  cmd->callback([o, &code] { code = train(*o); });
+  cmd->callback([o, algorithm, &code] { code = train(algorithm, *o); });
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, int& code) {
+  CLI::App* group = app.add_subcommand("train", "Train a model");
+  group->require_subcommand(1);
+  add_algorithm<GrpoRunConfig>(
+      group, "grpo",
+      "Group Relative Policy Optimization on prompts whose answers a rule can check.\n"
+      "Example: temper train grpo --model M --output runs/a --set task.name=arithmetic "
+      "--set task.level=2 --set trainer.steps=50\n"
+      "--keys lists every key with its default and meaning.",
+      {read_grpo_config, train_grpo}, code);
+  add_algorithm<RewardRunConfig>(
+      group, "reward",
+      "A reward model from pairs of answers of which one is preferred. A file has one pair a line:\n"
+      "  {\"prompt\": \"2 + 2 =\", \"chosen\": \" 4\", \"rejected\": \" 5\"}\n"
+      "A side may be messages [{\"role\": ..., \"content\": ...}], the prompt may be the common\n"
+      "beginning of both sides, and hh-rlhf transcripts are understood.\n"
+      "Example: temper train reward --model M --output runs/reward --set data.path=pairs.jsonl "
+      "--set data.held_out_fraction=0.1\n"
+      "transformers loads runs/reward/model as AutoModelForSequenceClassification.\n"
+      "--keys lists every key with its default and meaning.",
+      {read_reward_config, train_reward}, code);
 }
 
 }  // namespace temper::cli

@@ -50,9 +50,9 @@ PairBatch pack_pairs(std::span<const TokenPair* const> pairs) {
     }
     for (const auto* side : {&pair->chosen, &pair->rejected}) {
       TEMPER_CHECK(!side->empty() || parent >= 0, "[pack_pairs] a side has no tokens");
-      out.rows.push_back(side->empty() ? shared_end
-                                       : append_segment(out.tokens, parent, *side,
-                                                        std::ssize(pair->shared)));
+      out.rows.push_back(side->empty()
+                             ? shared_end
+                             : append_segment(out.tokens, parent, *side, std::ssize(pair->shared)));
     }
   }
   return out;

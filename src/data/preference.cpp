@@ -1,5 +1,6 @@
 #include "temper/data/preference.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -33,10 +34,11 @@ class PairParser {
     const std::optional<Passage> prompt = read(options_.prompt_key);
     std::optional<Passage> chosen = read(options_.chosen_key);
     std::optional<Passage> rejected = read(options_.rejected_key);
-    for (const auto& [key, side] : {std::pair(&options_.chosen_key, &chosen),
-                                    std::pair(&options_.rejected_key, &rejected)}) {
-      TEMPER_CHECK(side->has_value(), "[read_jsonl] ", where_, ": expected an answer under the key ",
-                   "\"", *key, "\", the row has ", detail::key_names(object_));
+    for (const auto& [key, side] :
+         {std::pair(&options_.chosen_key, &chosen), std::pair(&options_.rejected_key, &rejected)}) {
+      TEMPER_CHECK(side->has_value(), "[read_jsonl] ", where_,
+                   ": expected an answer under the key ", "\"", *key, "\", the row has ",
+                   detail::key_names(object_));
     }
     PreferencePair pair;
     pair.chosen = std::move(*chosen);
@@ -76,8 +78,8 @@ class PairParser {
   }
 
   void place_prompt(PreferencePair& pair, Passage prompt) const {
-    pair.conversation = !pair.chosen.turns.empty() || !pair.rejected.turns.empty() ||
-                        !prompt.turns.empty();
+    pair.conversation =
+        !pair.chosen.turns.empty() || !pair.rejected.turns.empty() || !prompt.turns.empty();
     if (!pair.conversation) return place_text(pair, std::move(prompt));
     for (const auto& [key, side] : {std::pair(&options_.chosen_key, &pair.chosen),
                                     std::pair(&options_.rejected_key, &pair.rejected)}) {
@@ -97,8 +99,8 @@ class PairParser {
     }
     std::string& a = pair.chosen.text;
     std::string& b = pair.rejected.text;
-    const bool transcripts = options_.transcripts != "off" && detail::is_transcript(a) &&
-                             detail::is_transcript(b);
+    const bool transcripts =
+        options_.transcripts != "off" && detail::is_transcript(a) && detail::is_transcript(b);
     if (transcripts && options_.transcripts != "text") {
       pair.conversation = true;
       pair.chosen = {"", transcript_turns(a)};
@@ -114,8 +116,8 @@ class PairParser {
   static void place_turns(PreferencePair& pair, Passage prompt) {
     Turns& a = pair.chosen.turns;
     Turns& b = pair.rejected.turns;
-    const bool answers_alone = !a.empty() && !b.empty() && a.front().role == "assistant" &&
-                               b.front().role == "assistant";
+    const bool answers_alone =
+        !a.empty() && !b.empty() && a.front().role == "assistant" && b.front().role == "assistant";
     if (!prompt.turns.empty()) {
       pair.prompt.turns = std::move(prompt.turns);
       if (begins_with(a, pair.prompt.turns) && begins_with(b, pair.prompt.turns)) {
@@ -164,8 +166,8 @@ PreferenceData read_pairs(detail::ByteSource source, const std::string& name,
   rows.skip_bad = options.skip_bad;
   rows.max_rows = options.max_rows;
   rows.max_line_bytes = options.max_line_bytes;
-  detail::RowsRead read = detail::read_each_row(
-      std::move(source), name, rows, [&](detail::Row& row) {
+  detail::RowsRead read =
+      detail::read_each_row(std::move(source), name, rows, [&](detail::Row& row) {
         const Json object = detail::parse_object(row, name, options.lossy_utf8);
         PreferencePair pair =
             PairParser(object, detail::position_in(name, row, 0), options).parse();

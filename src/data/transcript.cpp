@@ -20,8 +20,8 @@ std::string trimmed(std::string_view text) {
 }
 
 size_t common_bytes(std::string_view a, std::string_view b) {
-  return static_cast<size_t>(
-      std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first -
+                             a.begin());
 }
 
 /// Whether a character of UTF-8 begins at this byte, or the text ends there.

@@ -46,8 +46,8 @@ LossOutput BradleyTerry::operator()(const ScoredPairs& b) const {
 
   const at::Tensor both = at::cat({chosen.detach(), rejected.detach()});
   const at::Tensor host = at::stack({difference.detach().gt(0).to(at::kDouble).sum(),
-                                     difference.detach().sum(), both.sum(), both.min(),
-                                     both.max()}).cpu();
+                                     difference.detach().sum(), both.sum(), both.min(), both.max()})
+                              .cpu();
   const double* sums = host.const_data_ptr<double>();
   const double pairs = static_cast<double>(b.chosen.size(0));
   LossOutput out;

@@ -73,8 +73,8 @@ TokenizedPairs tokenize_pairs(const PreferenceData& data, const ModelText& text,
       out.pairs.back().line = pair.line;
     }
   }
-  TEMPER_CHECK(!out.pairs.empty(), "[tokenize_pairs] ", data.source, ": no pair is left: ",
-               out.too_long, " have a side of more than ", max_length,
+  TEMPER_CHECK(!out.pairs.empty(), "[tokenize_pairs] ", data.source,
+               ": no pair is left: ", out.too_long, " have a side of more than ", max_length,
                " tokens (data.max_length), ", out.equal, " have the same tokens twice");
   if (out.too_long + out.equal > 0) {
     log_warn("[tokenize_pairs] ", data.source, ": left out ", out.too_long,

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
+#include <utility>
 
 #include "stopwatch.h"
 #include "temper/core/config.h"
@@ -81,8 +83,8 @@ RewardData read_data(const RewardRunConfig& c, const ModelText& text) {
   if (!c.data.eval_path.empty()) {
     held_out = read_preferences(c.data.eval_path, read);
   } else if (c.data.held_out_fraction > 0) {
-    std::tie(train, held_out) = split_by_hash(train, c.data.held_out_fraction,
-                                              static_cast<uint64_t>(c.trainer.seed));
+    std::tie(train, held_out) =
+        split_by_hash(train, c.data.held_out_fraction, static_cast<uint64_t>(c.trainer.seed));
   }
   RewardData out;
   out.train = tokenize_pairs(train, text, c.data.max_length);
@@ -99,8 +101,11 @@ RewardData read_data(const RewardRunConfig& c, const ModelText& text) {
 class RewardRun {
  public:
   RewardRun(const RewardRunConfig& config, const RunOptions& options)
-      : config_(config), options_(options), checkpoint_(find_checkpoint(options)),
-        model_(load_model(config, checkpoint_)), data_(read_data(config, model_.text())),
+      : config_(config),
+        options_(options),
+        checkpoint_(find_checkpoint(options)),
+        model_(load_model(config, checkpoint_)),
+        data_(read_data(config, model_.text())),
         trainer_(model_, parts()),
         folder_(options.resume ? RunFolder::resume(options.output)
                                : RunFolder::create(options.output)) {
@@ -109,8 +114,8 @@ class RewardRun {
 
   RunResult train() {
     folder_.write_config(config_text(config_));
-    const RunInfo info{folder_.path(), config_text(config_), trainer_.total_steps(),
-                       trainer_.steps_done(), model_line(), TEMPER_VERSION};
+    const RunInfo info{folder_.path(),        config_text(config_), trainer_.total_steps(),
+                       trainer_.steps_done(), model_line(),         TEMPER_VERSION};
     each([&](Observer& o) { o.on_start(info); });
     const Stopwatch watch;
     if (trainer_.steps_done() == 0 && config_.eval.every >= 0) result_.before = run_eval();
@@ -136,15 +141,17 @@ class RewardRun {
     p.seed = static_cast<uint64_t>(config_.trainer.seed);
     const double pairs = static_cast<double>(p.data.pairs.size());
     const double per_step = static_cast<double>(config_.reward.pairs_per_step);
-    p.total_steps = config_.trainer.steps > 0
-                        ? config_.trainer.steps
-                        : static_cast<int64_t>(std::ceil(config_.trainer.epochs * pairs / per_step));
+    p.total_steps =
+        config_.trainer.steps > 0
+            ? config_.trainer.steps
+            : static_cast<int64_t>(std::ceil(config_.trainer.epochs * pairs / per_step));
     return p;
   }
 
   void restore() {
     trainer_.load(checkpoint_->folder);
-    const Json state = Json::parse(read_text_file(checkpoint_->folder / "run.json"), nullptr, false);
+    const Json state =
+        Json::parse(read_text_file(checkpoint_->folder / "run.json"), nullptr, false);
     TEMPER_CHECK(state.is_object(), "[resume] run.json of ", checkpoint_->folder.string(),
                  " is damaged");
     for (const auto& [key, now] : {std::pair("weights", &config_.trainer.weights),
@@ -168,15 +175,20 @@ class RewardRun {
     for (const auto& p : model_.backbone().parameters()) parameters += p->n * p->k;
     return concat(config_.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters",
                   config_.reward.freeze_backbone ? " (frozen) " : " ", "and a reward head, ",
-                  config_.trainer.weights, config_.trainer.kernels == "cpu" ? "" : ", reference kernels");
+                  config_.trainer.weights,
+                  config_.trainer.kernels == "cpu" ? "" : ", reference kernels");
   }
 
   HeldOutScore run_eval() {
     if (data_.held_out.pairs.empty()) return {};
     const Stopwatch watch;
     const PairEvaluation e = trainer_.evaluate(data_.held_out.pairs);
-    const EvalEvent event{trainer_.steps_done(), data_.held_out.source, e.correct, e.count,
-                          watch.seconds(), e.metrics};
+    const EvalEvent event{trainer_.steps_done(),
+                          data_.held_out.source,
+                          e.correct,
+                          e.count,
+                          watch.seconds(),
+                          e.metrics};
     each([&](Observer& o) { o.on_eval(event); });
     return {e.correct, e.count, e.metrics};
   }
@@ -185,8 +197,8 @@ class RewardRun {
     const Metrics metrics = trainer_.step();
     const double seconds = metrics.at("step_time");
     result_.train_seconds += seconds;
-    const StepEvent event{trainer_.steps_done(), trainer_.total_steps(), seconds, trainer_.epoch(),
-                          metrics, {}};
+    const StepEvent event{
+        trainer_.steps_done(), trainer_.total_steps(), seconds, trainer_.epoch(), metrics, {}};
     each([&](Observer& o) { o.on_step(event); });
     if (options_.stop_requested && options_.stop_requested()) result_.reason = "stopped on request";
     after_step();
@@ -212,8 +224,10 @@ class RewardRun {
   void checkpoint() {
     CheckpointWriter writer = folder_.begin(trainer_.steps_done(), trainer_.checkpoint_bytes());
     trainer_.save(writer.folder());
-    const Json state{{"best_score", best_score_}, {"best_step", best_step_},
-                     {"weights", config_.trainer.weights}, {"kernels", config_.trainer.kernels}};
+    const Json state{{"best_score", best_score_},
+                     {"best_step", best_step_},
+                     {"weights", config_.trainer.weights},
+                     {"kernels", config_.trainer.kernels}};
     write_file_atomically(writer.folder() / "run.json", state.dump(2) + "\n");
     const fs::path done = writer.commit();
     each([&](Observer& o) { o.on_checkpoint(trainer_.steps_done(), done); });
@@ -263,15 +277,17 @@ std::string config_text(RewardRunConfig config) {
 }
 
 std::string describe_batch(const RewardRunConfig& c) {
-  const std::string length = c.trainer.steps > 0 ? concat(c.trainer.steps, " optimizer steps")
-                                                 : concat(c.trainer.epochs, " passes over the pairs");
+  const std::string length = c.trainer.steps > 0
+                                 ? concat(c.trainer.steps, " optimizer steps")
+                                 : concat(c.trainer.epochs, " passes over the pairs");
   return concat("Trains for ", length, ", ", c.reward.pairs_per_step,
                 " pairs a step, each side at most ", c.data.max_length,
                 " tokens, in micro-batches of at most ", c.reward.micro_batch_tokens, " tokens.");
 }
 
 RunResult train_reward(const RewardRunConfig& config, const RunOptions& options) {
-  TEMPER_CHECK(!config.model.empty(), "no model was named: give --model or the config key \"model\"");
+  TEMPER_CHECK(!config.model.empty(),
+               "no model was named: give --model or the config key \"model\"");
   TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
   TEMPER_CHECK(!config.data.path.empty(), "no pairs were named: give the config key \"data.path\"");
   check_settings(config);

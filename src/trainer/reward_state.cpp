@@ -48,8 +48,8 @@ void RewardTrainer::load(const std::filesystem::path& folder) {
   state_.step = required<int64_t>(state, "step");
   state_.num_tokens = required<double>(state, "num_tokens");
   optimizer_.load(folder / kOptimizerFile, required<int64_t>(state, "optimizer_steps"));
-  sampler_.restore({required<uint64_t>(state, "sampler_epoch"),
-                    required<uint64_t>(state, "sampler_position")});
+  sampler_.restore(
+      {required<uint64_t>(state, "sampler_epoch"), required<uint64_t>(state, "sampler_position")});
 }
 
 uint64_t RewardTrainer::checkpoint_bytes() const {

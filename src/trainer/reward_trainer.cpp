@@ -3,8 +3,10 @@
 #include <ATen/ops/from_blob.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 #include "stopwatch.h"
 #include "temper/core/error.h"
@@ -50,7 +52,8 @@ void check_finite(const PairList& pairs, const float* rewards, const std::string
   for (size_t i = 0; i < 2 * pairs.size(); ++i) {
     TEMPER_CHECK(std::isfinite(rewards[i]), "[reward] the ", i % 2 == 0 ? "chosen" : "rejected",
                  " side of the pair in line ", pairs[i / 2]->line, " of ", source, " scores ",
-                 rewards[i], "; no step was made with it. Lower schedule.learning_rate, or go back "
+                 rewards[i],
+                 "; no step was made with it. Lower schedule.learning_rate, or go back "
                  "to a checkpoint");
   }
 }
@@ -116,7 +119,9 @@ PairEvaluation evaluate_pairs(RewardModel& model, std::span<const TokenPair> pai
 }
 
 RewardTrainer::RewardTrainer(RewardModel& model, Parts parts)
-    : model_(model), parts_(std::move(parts)), loss_{parts_.config.loss},
+    : model_(model),
+      parts_(std::move(parts)),
+      loss_{parts_.config.loss},
       optimizer_(model.parameters(), parts_.optimizer),
       sampler_(parts_.data.pairs.size(), parts_.seed, parts_.config.shuffle) {
   parts_.config.validate();

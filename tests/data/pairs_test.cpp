@@ -25,14 +25,17 @@ TEST(TokenPair, OneSideMayBeTheOthersBeginning) {
 
 TEST(TokenPair, RefusesWhatIsNoPair) {
   EXPECT_NE(error_of([] { (void)token_pair(Ids{}, Ids{1}); }).find("no tokens"), std::string::npos);
-  EXPECT_NE(error_of([] { (void)token_pair(Ids{1, 2}, Ids{1, 2}); }).find("the same tokens"),
+  EXPECT_NE(error_of([] {
+              (void)token_pair(Ids{1, 2}, Ids{1, 2});
+            }).find("the same tokens"),
             std::string::npos);
 }
 
 TEST(PackPairs, SidesAreChildrenOfWhatTheyShare) {
   const TokenPair a = token_pair(Ids{1, 2, 3, 4}, Ids{1, 2, 5});
   const TokenPair b = token_pair(Ids{7, 8}, Ids{9});  // Nothing shared: two roots.
-  const TokenPair c = token_pair(Ids{6, 6}, Ids{6});  // A side that ends where the shared part does.
+  const TokenPair c =
+      token_pair(Ids{6, 6}, Ids{6});  // A side that ends where the shared part does.
   const PairBatch batch = pack_pairs(std::vector<const TokenPair*>{&a, &b, &c});
   EXPECT_EQ(batch.tokens.ids, (Ids{1, 2, 3, 4, 5, 7, 8, 9, 6, 6}));
   EXPECT_EQ(batch.tokens.positions, (Ids{0, 1, 2, 3, 2, 0, 1, 0, 0, 1}));

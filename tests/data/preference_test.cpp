@@ -32,7 +32,8 @@ Json message(const std::string& role, const std::string& content) {
   return {{"role", role}, {"content", content}};
 }
 
-// --- Forms of a row ---------------------------------------------------------------------------------
+// --- Forms of a row
+// ---------------------------------------------------------------------------------
 
 TEST(ReadPreferences, TextsAfterAPrompt) {
   const PreferencePair p =
@@ -46,7 +47,8 @@ TEST(ReadPreferences, TextsAfterAPrompt) {
 }
 
 TEST(ReadPreferences, TextsAloneShareTheirBeginning) {
-  const PreferencePair p = only({{"chosen", "The sky is blue."}, {"rejected", "The sky is green."}});
+  const PreferencePair p =
+      only({{"chosen", "The sky is blue."}, {"rejected", "The sky is green."}});
   EXPECT_EQ(p.prompt.text, "The sky is");  // Without the space, which the answers begin with.
   EXPECT_EQ(p.chosen.text, " blue.");
   EXPECT_EQ(p.rejected.text, " green.");
@@ -107,7 +109,8 @@ TEST(ReadPreferences, NamedKeys) {
   EXPECT_EQ(p.margin, 2);
 }
 
-// --- Transcripts ------------------------------------------------------------------------------------
+// --- Transcripts
+// ------------------------------------------------------------------------------------
 
 const std::string kStart = "\n\nHuman: Hi there \n\nAssistant: Hello. \n\nHuman: Sky?";
 
@@ -119,7 +122,8 @@ Json transcript_row() {
 TEST(Transcripts, BecomeMessages) {
   const PreferencePair p = only(transcript_row());
   EXPECT_TRUE(p.conversation);
-  EXPECT_EQ(p.prompt.turns, (Turns{{"user", "Hi there"}, {"assistant", "Hello."}, {"user", "Sky?"}}));
+  EXPECT_EQ(p.prompt.turns,
+            (Turns{{"user", "Hi there"}, {"assistant", "Hello."}, {"user", "Sky?"}}));
   EXPECT_EQ(p.chosen.turns, (Turns{{"assistant", "It is blue."}}));
   EXPECT_EQ(p.rejected.turns, (Turns{{"assistant", "It is green."}}));
 }
@@ -170,18 +174,21 @@ TEST(Transcripts, TheRealFileIsReadWhole) {
   EXPECT_GE(one_turn, data.pairs.size() - 10);
 }
 
-// --- Bad data ---------------------------------------------------------------------------------------
+// --- Bad data
+// ---------------------------------------------------------------------------------------
 
 const std::string kGood = "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n";
 
 TEST(BadPairs, EmptyAndEqualAnswersAreCounted) {
-  const PreferenceData data = parse(
-      kGood + "{\"prompt\": \"p\", \"chosen\": \"\", \"rejected\": \"b\"}\n"
-              "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \" \\n\"}\n"
-              "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}\n"
-              "{\"chosen\": \"same\", \"rejected\": \"same\"}\n"
-              "{\"chosen\": \"\\n\\nHuman: q\\n\\nAssistant: x\","
-              " \"rejected\": \"\\n\\nHuman: q\\n\\nAssistant:\"}\n" + kGood);
+  const PreferenceData data =
+      parse(kGood +
+            "{\"prompt\": \"p\", \"chosen\": \"\", \"rejected\": \"b\"}\n"
+            "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \" \\n\"}\n"
+            "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}\n"
+            "{\"chosen\": \"same\", \"rejected\": \"same\"}\n"
+            "{\"chosen\": \"\\n\\nHuman: q\\n\\nAssistant: x\","
+            " \"rejected\": \"\\n\\nHuman: q\\n\\nAssistant:\"}\n" +
+            kGood);
   EXPECT_EQ(data.pairs.size(), 2u);
   EXPECT_EQ(data.empty, 3u);
   EXPECT_EQ(data.equal, 2u);
@@ -198,8 +205,9 @@ TEST(BadPairs, AreNamedByLineAndKey) {
   expect_words(refusal("{\"chosen\": [], \"rejected\": \"b\"}"), {"\"chosen\"", "no messages"});
   expect_words(refusal("{\"chosen\": [{\"role\": \"user\"}], \"rejected\": \"b\"}"),
                {"\"chosen[0]\"", "\"content\""});
-  expect_words(refusal("{\"chosen\": [{\"role\": \"user\", \"content\": \"x\"}], \"rejected\": \"b\"}"),
-               {"\"rejected\"", "expected messages"});
+  expect_words(
+      refusal("{\"chosen\": [{\"role\": \"user\", \"content\": \"x\"}], \"rejected\": \"b\"}"),
+      {"\"rejected\"", "expected messages"});
   expect_words(refusal("{\"chosen\": \"a\", \"rejected\": \"b\", \"margin\": \"1\"}"),
                {"\"margin\"", "a number, got a string"});
   expect_words(refusal("{\"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 1e999}"),
@@ -229,7 +237,8 @@ TEST(BadPairs, SkippedOnesAreCounted) {
   expect_words(data.problems[1], {"f.jsonl:3"});
 }
 
-// --- Splitting --------------------------------------------------------------------------------------
+// --- Splitting
+// --------------------------------------------------------------------------------------
 
 TEST(SplitPreferences, KeepsAPromptsPairsTogether) {
   std::string text;

@@ -23,7 +23,9 @@ struct Result {
 };
 
 at::Tensor tensor(const Numbers& v, at::ScalarType type = at::kDouble) {
-  return at::from_blob(const_cast<double*>(v.data()), {std::ssize(v)}, at::kDouble).to(type).clone();
+  return at::from_blob(const_cast<double*>(v.data()), {std::ssize(v)}, at::kDouble)
+      .to(type)
+      .clone();
 }
 
 Numbers numbers(const at::Tensor& t) {

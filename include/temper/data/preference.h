@@ -81,8 +81,8 @@ struct PreferenceReadOptions {
 ///  - texts with a prompt text: the sides are what follows the prompt;
 ///  - texts alone: the prompt is their common beginning, less a space at its end (TRL's rule), less
 ///    what would leave a side without a character, never cut inside a character;
-///  - texts alone that begin with "\n\nHuman:": see `transcripts`. The prompt is the turns that both
-///    share; as text it ends behind the last shared "\n\nAssistant:";
+///  - texts alone that begin with "\n\nHuman:": see `transcripts`. The prompt is the turns that
+///    both share; as text it ends behind the last shared "\n\nAssistant:";
 ///  - messages with prompt messages: the sides are what follows, or begin with the prompt again;
 ///  - messages with a prompt text: the text is the user's turn, unless the sides begin with a turn
 ///    that is not the assistant's: then they hold their prompt, and the text is left;

@@ -21,9 +21,9 @@ struct TokenizedPairs {
 };
 
 /// The ids of each pair's two sides, prompt included. A conversation is written by the model's chat
-/// template, whole and with no further turn asked for; a text is encoded whole, with the tokens that
-/// the tokenizer puts around a text, and the model's end token is appended unless it is there (TRL's
-/// rule). Where the text of a special token stands in a text it counts as that token.
+/// template, whole and with no further turn asked for; a text is encoded whole, with the tokens
+/// that the tokenizer puts around a text, and the model's end token is appended unless it is there
+/// (TRL's rule). Where the text of a special token stands in a text it counts as that token.
 /// @param max_length  a pair with a longer side is left out, not cut; at least 1.
 /// @throws Error for a conversation and a model without a template, a template that refuses a
 /// conversation (naming the line), or when no pair is left.

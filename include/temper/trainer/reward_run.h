@@ -23,8 +23,10 @@ struct RewardDataConfig {
   void visit(V&& v) {
     v(path, "path", "File of pairs (JSON Lines or a JSON array, may be gzip).");
     v(eval_path, "eval_path", "File of held-out pairs; empty: see held_out_fraction.");
-    v(held_out_fraction, "held_out_fraction", "Share of the file's prompts held out where there is no eval_path, in [0, 1).");
-    v(max_length, "max_length", "Pairs with a side of more tokens are left out, not cut; at least 1.");
+    v(held_out_fraction, "held_out_fraction",
+      "Share of the file's prompts held out where there is no eval_path, in [0, 1).");
+    v(max_length, "max_length",
+      "Pairs with a side of more tokens are left out, not cut; at least 1.");
     v(read, "read");
   }
 };
@@ -50,8 +52,12 @@ struct RewardRunLength {
     v(keep_last, "keep_last", "Checkpoints kept, the newest ones, at least 1.");
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out accuracy besides.");
     v(seed, "seed", "Of everything random: same seed, same bits.");
-    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest).", weight_dtype_names());
-    v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with.", ops::kernel_names());
+    v(weights, "weights",
+      "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both "
+      "sides (the fastest).",
+      weight_dtype_names());
+    v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with.",
+      ops::kernel_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");
     v(save_model, "save_model", "Write the trained model as a Hugging Face folder at the end.");
   }
@@ -81,7 +87,9 @@ struct RewardRunConfig {
 
   template <class V>
   void visit(V&& v) {
-    v(model, "model", "Language model (its LM head is left out, a reward head added) or reward model: GGUF file, Hugging Face folder or hub id in the local cache.");
+    v(model, "model",
+      "Language model (its LM head is left out, a reward head added) or reward model: GGUF file, "
+      "Hugging Face folder or hub id in the local cache.");
     v(trainer, "trainer");
     v(data, "data");
     v(reward, "reward");
@@ -106,8 +114,8 @@ struct RewardRunConfig {
 /// Trains a reward model from a config: reads the pairs, evaluates held-out ones before and after,
 /// writes metrics, checkpoints, the trained model and report.html. A run killed at any moment and
 /// resumed ends with the same weights and metrics, bit for bit, as one never killed.
-/// @throws Error for bad settings or data before anything is trained; an error while training leaves
-/// the run folder with everything up to the last step.
+/// @throws Error for bad settings or data before anything is trained; an error while training
+/// leaves the run folder with everything up to the last step.
 [[nodiscard]] RunResult train_reward(const RewardRunConfig& config, const RunOptions& options);
 
 }  // namespace temper

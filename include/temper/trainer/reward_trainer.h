@@ -28,11 +28,16 @@ struct RewardTrainingConfig {
   template <class V>
   void visit(V&& v) {
     v(pairs_per_step, "pairs_per_step", "Pairs of one optimizer step, at least 1.");
-    v(micro_batch_tokens, "micro_batch_tokens", "Most tokens of one forward and backward (a longer pair runs alone); no result depends on it.");
-    v(gradient_checkpointing, "gradient_checkpointing", "Keep only each layer's input and compute the rest again: less memory, a third more work, same bits.");
+    v(micro_batch_tokens, "micro_batch_tokens",
+      "Most tokens of one forward and backward (a longer pair runs alone); no result depends on "
+      "it.");
+    v(gradient_checkpointing, "gradient_checkpointing",
+      "Keep only each layer's input and compute the rest again: less memory, a third more work, "
+      "same bits.");
     v(freeze_backbone, "freeze_backbone", "Train the head alone.");
     v(shuffle, "shuffle", "Draw the order of pairs anew in each epoch; else as the file has them.");
-    v(head_init_std, "head_init_std", "Standard deviation of a new head's first weights; 0: zeros, so that rewards start at 0.");
+    v(head_init_std, "head_init_std",
+      "Standard deviation of a new head's first weights; 0: zeros, so that rewards start at 0.");
     v(loss, "loss");
   }
   /// @throws Error naming the key of a value out of its range.
@@ -57,8 +62,8 @@ struct PairEvaluation {
 
 /// Trains a reward model on preference pairs by `BradleyTerry`. A step's result does not depend on
 /// how it is cut into micro-batches (weights of type bfloat16_dot: but for rounding, see
-/// docs/numerics.md) or on the number of threads; the order of pairs is keyed by (seed, epoch), so a
-/// trainer restored from a checkpoint goes on with the bits of one that never stopped.
+/// docs/numerics.md) or on the number of threads; the order of pairs is keyed by (seed, epoch), so
+/// a trainer restored from a checkpoint goes on with the bits of one that never stopped.
 class RewardTrainer {
  public:
   struct Parts {
@@ -72,8 +77,8 @@ class RewardTrainer {
   /// @param model  its backbone is trainable unless `freeze_backbone`; it must outlive the trainer.
   RewardTrainer(RewardModel& model, Parts parts);
 
-  /// One optimizer step. Metrics: those of `BradleyTerry`, loss, grad_norm, learning_rate, num_tokens
-  /// (of both sides, all steps), epoch, step_time.
+  /// One optimizer step. Metrics: those of `BradleyTerry`, loss, grad_norm, learning_rate,
+  /// num_tokens (of both sides, all steps), epoch, step_time.
   /// @throws Error naming the pair whose reward is not finite; weights stay as they were then.
   [[nodiscard]] Metrics step();
 
@@ -85,8 +90,8 @@ class RewardTrainer {
   [[nodiscard]] const Parts& parts() const { return parts_; }
   [[nodiscard]] RewardModel& model() const { return model_; }
 
-  /// Writes all state into a checkpoint folder: model/ (a sequence-classification folder), optimizer,
-  /// counters.
+  /// Writes all state into a checkpoint folder: model/ (a sequence-classification folder),
+  /// optimizer, counters.
   void save(const std::filesystem::path& folder) const;
   /// Restores the state of `save`; the model's weights were loaded from its model/ already.
   /// @throws Error if pairs, seed or model are not those of the checkpoint.
@@ -102,7 +107,8 @@ class RewardTrainer {
   };
   [[nodiscard]] PairList next_pairs();
   void run_micro_batch(const PairList& pairs, double total, std::vector<float>& rewards);
-  [[nodiscard]] Metrics step_metrics(const PairList& pairs, const std::vector<float>& rewards) const;
+  [[nodiscard]] Metrics step_metrics(const PairList& pairs,
+                                     const std::vector<float>& rewards) const;
 
   RewardModel& model_;
   Parts parts_;
