@@ -1,6 +1,7 @@
 // Raw memory of the kernel layer as tensors.
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/repeat_interleave.h>
 
 #include "reference_ops.h"
 
@@ -32,7 +33,18 @@ at::Tensor operand(const at::Tensor& x, Product product) {
 at::Tensor weight(const PackedWeight& w) {
   const int64_t panels = panel_count(w.n), depth = panel_depth(w.k);
   at::Tensor rows;
-  if (const uint16_t* half = w.bf16 != nullptr ? w.bf16 : w.f16; half != nullptr) {
+  if (w.i8 != nullptr) {
+    const int64_t chunks = scale_elements(w.n, w.k) / (panels * kPanel);
+    const at::Tensor scales =
+        at::from_blob(const_cast<float*>(w.scales), {chunks, panels, kPanel}, at::kFloat)
+            .permute({1, 2, 0})
+            .repeat_interleave(kScaleChunk, 2)
+            .narrow(2, 0, depth);
+    rows = at::from_blob(const_cast<int8_t*>(w.i8), {panels, depth, kPanel}, at::kChar)
+               .to(at::kFloat)
+               .permute({0, 2, 1}) *
+           scales;
+  } else if (const uint16_t* half = w.bf16 != nullptr ? w.bf16 : w.f16; half != nullptr) {
     const at::ScalarType type = w.bf16 != nullptr ? at::kBFloat16 : at::kHalf;
     rows = at::from_blob(const_cast<uint16_t*>(half), {panels, depth / 2, kPanel, 2}, type)
                .to(at::kFloat)

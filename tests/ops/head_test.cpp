@@ -67,6 +67,16 @@ TEST(Head, OptionsAreThoseOfATen) {
   }
 }
 
+TEST(Head, AnInt8ReferenceIsThatOfATen) {
+  HeadCase c(31, 131, 300, Stored::kFloat32);
+  c.ref_head = Weight(131, 300, 47, Stored::kInt8);
+  c.add_options(99, 7, 0);
+  expect_agreement(c, "int8 reference");
+  const double size = c.largest_logit() + 8;
+  expect_within(c.forward(kernels::linear_logprob).kl, c.forward(reference().linear_logprob).kl,
+                2 * size, 6, "kl");
+}
+
 TEST(Head, MoreOfTheLargestThanThereAre) {
   HeadCase c(2, 33, 31, Stored::kFloat32);
   c.add_options(3, 5, 0);

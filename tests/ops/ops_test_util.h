@@ -55,9 +55,12 @@ inline void expect_within(const Floats& got, const Floats& want, double magnitud
 }
 
 /// How a weight is stored and multiplied.
-enum class Stored { kFloat32, kBf16, kBf16Dot, kF16 };
+enum class Stored { kFloat32, kBf16, kBf16Dot, kF16, kInt8 };
+/// Those with gradients, and with those of frozen weights.
 inline constexpr Stored kAllStored[] = {Stored::kFloat32, Stored::kBf16, Stored::kBf16Dot,
                                         Stored::kF16};
+inline constexpr Stored kAllRead[] = {Stored::kFloat32, Stored::kBf16, Stored::kBf16Dot,
+                                      Stored::kF16, Stored::kInt8};
 
 /// A random weight [n, k] in panels. `rows` holds the values that products see, row-major.
 struct Weight {
@@ -71,16 +74,20 @@ struct Weight {
     half.resize(f32.size());
     const auto round = how == Stored::kF16 ? kernels::panels_to_f16 : kernels::panels_to_bf16;
     round(f32.data(), std::ssize(f32), half.data());
+    if (how == Stored::kInt8) quantize();
   }
   /// What storage leaves of a value.
   [[nodiscard]] float kept(float v) const {
-    if (stored == Stored::kFloat32) return v;
+    if (stored == Stored::kFloat32 || stored == Stored::kInt8) return v;
     return stored == Stored::kF16 ? half_to_float(float_to_half(v))
                                   : bf16_to_float(float_to_bf16(v));
   }
   [[nodiscard]] kernels::PackedWeight packed() const {
     kernels::PackedWeight w{.f32 = f32.data(), .n = n, .k = k};
-    if (stored == Stored::kF16) {
+    if (stored == Stored::kInt8) {
+      w.i8 = int8.data();
+      w.scales = scales.data();
+    } else if (stored == Stored::kF16) {
       w.f16 = half.data();
     } else if (stored != Stored::kFloat32) {
       w.bf16 = half.data();
@@ -97,6 +104,21 @@ struct Weight {
   Stored stored;
   Floats f32;
   std::vector<uint16_t> half;  // Of `stored`'s type, or bf16.
+  std::vector<int8_t> int8;
+  Floats scales;
+
+ private:
+  void quantize() {
+    int8.resize(f32.size());
+    scales.resize(static_cast<size_t>(kernels::scale_elements(n, k)));
+    kernels::panels_to_int8(f32.data(), n, k, int8.data(), scales.data());
+    const int64_t padded = kernels::panel_count(n) * kernels::kPanel, depth = kernels::panel_depth(k);
+    for (int64_t i = 0; i < n * k; ++i) {
+      const int64_t row = i / k, step = i % k;
+      const int8_t q = int8[static_cast<size_t>((row / 32 * depth + step) * 32 + row % 32)];
+      rows[static_cast<size_t>(i)] = q * scales[static_cast<size_t>(step / 256 * padded + row)];
+    }
+  }
 };
 
 }  // namespace temper::test_ops

@@ -44,7 +44,7 @@ TEST(Sampling, DrawsAreThoseOfATen) {
   const int64_t k = 33, vocabulary = 1025, rows = 40;
   const Floats hidden = random_floats(rows * k, 52, 2.0f);
   const std::vector<int32_t> seen = {3, 5, 900};
-  for (const Stored how : kAllStored) {
+  for (const Stored how : kAllRead) {
     const Weight head(vocabulary, k, 53, how);
     for (const auto& rule : kRules) {
       std::vector<kernels::SampleRow> draws;

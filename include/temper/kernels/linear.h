@@ -17,6 +17,12 @@ inline constexpr int64_t kPanel = 32;
 [[nodiscard]] constexpr int64_t panel_elements(int64_t n, int64_t k) {
   return panel_count(n) * kPanel * panel_depth(k);
 }
+/// Steps of k that share a scale of int8 panels: a chunk of Product::kFma.
+inline constexpr int64_t kScaleChunk = 256;
+/// Scales of an [n, k] weight in int8 panels: one for each output row of whole panels and chunk.
+[[nodiscard]] constexpr int64_t scale_elements(int64_t n, int64_t k) {
+  return (k + kScaleChunk - 1) / kScaleChunk * panel_count(n) * kPanel;
+}
 
 /// How products are summed: two contracts, each the same bits for any number of rows and threads.
 enum class Product {
@@ -34,8 +40,10 @@ enum class Product {
 /// A weight [n, k] stored as panels of 32 output rows in lanes, k ascending. In float32 a panel is
 /// [panel_depth(k)][32]. In bf16 and in half precision it is [panel_depth(k) / 2][32][2]: a 32-bit
 /// word holds two neighbouring k of one output row, which is what a pairwise dot instruction reads,
-/// on a CPU and on a tensor core. Products read `bf16` where it is set, else `f16`, else `f32`; they
-/// widen what they read exactly.
+/// on a CPU and on a tensor core. In int8 it is bytes [panel_depth(k)][32], an element's value being
+/// its byte times scales[k / 256][output row], `scales` a float32 [ceil(k / 256)][32 panel_count(n)].
+/// Products read `i8` where it is set, else `bf16`, else `f16`, else `f32`; they widen what they
+/// read exactly.
 struct PackedWeight {
   const float* f32 = nullptr;
   const uint16_t* bf16 = nullptr;
@@ -43,10 +51,12 @@ struct PackedWeight {
   int64_t k = 0;
   Product product = Product::kFma;  ///< kDot needs `bf16`.
   const uint16_t* f16 = nullptr;    ///< IEEE half precision.
+  const int8_t* i8 = nullptr;       ///< For frozen weights: without gradients, and on the CPU alone.
+  const float* scales = nullptr;    ///< Beside `i8`: see above.
 };
 /// Whether a weight's product can be computed: kDot multiplies bf16 panels alone.
 [[nodiscard]] constexpr bool product_has_panels(const PackedWeight& w) {
-  return w.product == Product::kFma || w.bf16 != nullptr;
+  return w.product == Product::kFma || (w.bf16 != nullptr && w.i8 == nullptr);
 }
 
 /// Row-major [n, k] into the rows [row_begin, row_begin + n) of panels that hold `total_n` rows.
@@ -57,11 +67,17 @@ void unpack_rows(const float* panels, int64_t row_begin, int64_t n, int64_t k, f
 void panels_to_bf16(const float* panels, int64_t elements, uint16_t* out);
 /// The same to half precision: 65520 and above become infinity, 2^-25 and below zero.
 void panels_to_f16(const float* panels, int64_t elements, uint16_t* out);
+/// Quantizes fp32 panels of an [n, k] weight, all finite, symmetrically: the scale of a row's chunk
+/// is its largest magnitude / 127 (2^-126 at least, and 0 for a chunk of zeros), and a number is
+/// the nearest multiple of it, so it changes by half a scale at most. Padding becomes zeros.
+/// @param out  [panel_elements(n, k)]  @param scales  [scale_elements(n, k)]
+void panels_to_int8(const float* panels, int64_t n, int64_t k, int8_t* out, float* scales);
 
 /// y = x W^T (+ bias) or y += x W^T (+ bias). Exactness: k is cut into chunks; a chunk is one chain
 /// over ascending k from zero, and chunk sums are added to the output in order. So a row's bits
 /// depend on that row and W alone: not on `rows`, the number of threads or the instruction set (all
-/// that have fma).
+/// that have fma). Over int8 panels a chain adds x times bytes, and its sum is multiplied by the
+/// chunk's scale, rounded once, before anything is added to it.
 /// @throws Error for kDot without bf16 panels, as its input gradient does.
 struct LinearArgs {
   const float* x = nullptr;  ///< [rows, k]
@@ -79,6 +95,7 @@ struct LinearArgs {
 void linear(const LinearArgs& args);
 
 /// dx = dy W, or dx += dy W, in chunks over ascending n as in `linear`.
+/// @throws Error for int8 panels: they are for frozen weights.
 struct LinearBackwardInputArgs {
   const float* dy = nullptr;  ///< [rows, n]
   int64_t dy_stride = 0;
@@ -115,7 +132,7 @@ namespace cuda {
 /// of k are one instruction, chunks of 256 are added in order; a row's bits do not depend on `rows`
 /// or on its place among them, and a call of `linear_backward_weight` continues another where that
 /// had a multiple of 16 rows. Up to 16 rows `linear` streams the weight once, for decode. At most
-/// 4,194,240 rows.
+/// 4,194,240 rows. int8 panels are refused.
 Status linear(const LinearArgs& args, Stream stream);
 Status linear_backward_input(const LinearBackwardInputArgs& args, Stream stream);
 Status linear_backward_weight(const LinearBackwardWeightArgs& args, Stream stream);

@@ -21,6 +21,18 @@ void gather(const Panel* panels, const Element& element, int64_t width,
   });
 }
 
+/// Rows of int8 panels: each number is scaled, and rounded once.
+void gather_int8(const PackedWeight& w, std::span<const int32_t> ids, float* out) {
+  const auto element = [](const int8_t* panel, int64_t row, int64_t k) {
+    return static_cast<float>(panel[k * kPanel + row]);
+  };
+  gather(w.i8, element, w.k, ids, out);
+  const int64_t padded = panel_count(w.n) * kPanel;
+  for (const int32_t id : ids) {
+    for (int64_t k = 0; k < w.k; ++k) *out++ *= w.scales[k / kScaleChunk * padded + id];
+  }
+}
+
 /// Element (row, k) of a 16-bit panel.
 uint16_t half_element(const uint16_t* panel, int64_t row, int64_t k) {
   return panel[k / 2 * 2 * kPanel + row * 2 + k % 2];
@@ -30,7 +42,9 @@ uint16_t half_element(const uint16_t* panel, int64_t row, int64_t k) {
 
 void embedding(const PackedWeight& w, std::span<const int32_t> ids, float* out) {
   if (const auto op = replacement(&KernelTable::embedding)) return op(w, ids, out);
-  if (w.bf16 != nullptr) {
+  if (w.i8 != nullptr) {
+    gather_int8(w, ids, out);
+  } else if (w.bf16 != nullptr) {
     const auto element = [](const uint16_t* panel, int64_t row, int64_t k) {
       return bf16_to_float(half_element(panel, row, k));
     };

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/int8-inl.h"
 #include "cpu/operands-inl.h"
 #include "cpu/swiglu-inl.h"
 #include "cpu/workspace.h"
@@ -103,6 +104,8 @@ void Linear(const LinearArgs& g) {
     const PackedRows x = pack_rows_to_words(g.x, g.x_stride, g.rows, w.k);
     all_panels(g, DotOperands{dot_kernels(), x.words, x.stride, 1,
                               reinterpret_cast<const uint32_t*>(w.bf16), panel / 2});
+  } else if (w.i8 != nullptr) {
+    all_panels(g, Int8Operands{a, w.i8, w.scales, panel, panel_count(w.n) * kPanel});
   } else if (w.bf16 != nullptr) {
     all_panels(g, FmaOperands<BBf16>{a, {w.bf16}, panel});
   } else if (w.f16 != nullptr) {

@@ -246,6 +246,8 @@ HWY_EXPORT(LinearBackwardInput);
 HWY_EXPORT(LinearBackwardWeight);
 
 void linear_backward_input(const LinearBackwardInputArgs& args) {
+  TEMPER_CHECK(args.weight.i8 == nullptr,
+               "[linear_backward_input] int8 weights are frozen: they pass no gradient on");
   if (const auto op = replacement(&KernelTable::linear_backward_input)) return op(args);
   TEMPER_CHECK(product_has_panels(args.weight),
                "[linear_backward_input] Product::kDot needs bf16 panels");

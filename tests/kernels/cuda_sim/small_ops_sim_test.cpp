@@ -111,6 +111,9 @@ TEST(SmallOpsSim, BadArgumentsAreRefusedBeforeTheLaunch) {
   refused(launch_masked_stats({.count = -1}, nullptr), "[masked_stats] count must be >= 0");
   refused(launch_whiten({.count = -1}, nullptr), "[whiten] count must be >= 0");
   refused(launch_adamw({.step = 0}, nullptr, nullptr), "[adamw] step must be >= 1");
+  const int8_t byte = 0;
+  refused(launch_embedding({.n = 1, .k = 1, .i8 = &byte}, {}, nullptr, nullptr),
+          "[embedding] int8 panels are read on the CPU alone");
   uint16_t half = 0;
   refused(launch_adamw({.bf16 = &half, .count = 32}, nullptr, nullptr),
           "[adamw] 16-bit panels hold multiples of 64");
