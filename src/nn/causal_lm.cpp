@@ -11,7 +11,17 @@
 namespace temper {
 
 const std::vector<std::string>& weight_dtype_names() {
-  static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot", "float16"};
+  static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot", "float16",
+                                                 "int8"};
+  return names;
+}
+
+const std::vector<std::string>& trained_weight_dtype_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = weight_dtype_names();
+    std::erase(all, weight_dtype_name(WeightDType::kInt8));
+    return all;
+  }();
   return names;
 }
 
@@ -23,12 +33,16 @@ WeightDType parse_weight_dtype(std::string_view name) {
   const auto& names = weight_dtype_names();
   const auto at = std::find(names.begin(), names.end(), name);
   TEMPER_CHECK(at != names.end(),
-               "[weights] expected float32, bfloat16, bfloat16_dot or float16, got \"", name, "\"");
+               "[weights] expected float32, bfloat16, bfloat16_dot, float16 or int8, got \"", name,
+               "\"");
   return static_cast<WeightDType>(at - names.begin());
 }
 
 CausalLM::CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable, LmParts parts)
     : config_(source.config), dtype_(dtype), trainable_(trainable), parts_(parts) {
+  TEMPER_CHECK(dtype != WeightDType::kInt8 || trainable == Trainable::kNo,
+               "[load] int8 weights are for frozen models (trainer.reference_weights, ",
+               "reward_model.weights): a model that is trained needs another trainer.weights");
   declare();
   load(*source.weights);
 }
@@ -115,41 +129,59 @@ void CausalLM::check_shapes(const WeightSource& weights) const {
   }
 }
 
-void CausalLM::allocate() {
-  const bool trains = trainable_ == Trainable::kYes;
-  const auto rounded = [&](const Parameter& p) {
-    return p.matrix && dtype_ != WeightDType::kFloat32;
-  };
-  // A frozen 16-bit matrix has float32 values only while it is loaded.
-  const auto keeps_value = [&](const Parameter& p) { return trains || !rounded(p); };
-  const auto arena = [&](at::ScalarType type, const auto& wanted) {
-    size_t bytes = 0;
-    for (const auto& p : params_) {
-      if (wanted(*p)) bytes += TensorArena::bytes_of(p->elements(), type);
-    }
-    return TensorArena(bytes);
-  };
-  TensorArena values = arena(at::kFloat, keeps_value);
-  const at::ScalarType half = dtype_ == WeightDType::kFloat16 ? at::kHalf : at::kBFloat16;
-  TensorArena halves = arena(half, rounded);
-  TensorArena grads = arena(at::kFloat, [&](const Parameter&) { return trains; });
-  for (auto& p : params_) {
-    if (keeps_value(*p)) p->value = values.zeros(p->elements(), at::kFloat);
-    if (rounded(*p)) p->half = halves.zeros(p->elements(), half);
-    if (trains) p->grad = grads.zeros(p->elements(), at::kFloat);
-  }
-}
-
 namespace {
 
-void check_half_range(const std::string& name, std::span<const float> values) {
+/// What holds the rounded copy of a matrix.
+at::ScalarType copy_type(WeightDType dtype) {
+  if (dtype == WeightDType::kInt8) return at::kChar;
+  return dtype == WeightDType::kFloat16 ? at::kHalf : at::kBFloat16;
+}
+
+/// Of what these values cannot be rounded to.
+void check_range(const std::string& name, std::span<const float> values, WeightDType dtype) {
+  const bool f16 = dtype == WeightDType::kFloat16;
+  if (!f16 && dtype != WeightDType::kInt8) return;
   for (const float v : values) {
-    TEMPER_CHECK(!std::isfinite(v) || std::abs(v) < 65520, "[load] ", name, " holds ", v,
-                 ", which float16 cannot; use another weight type");
+    const bool held = f16 ? !std::isfinite(v) || std::abs(v) < 65520 : std::isfinite(v);
+    TEMPER_CHECK(held, "[load] ", name, " holds ", v, ", which ", weight_dtype_name(dtype),
+                 " cannot; use another weight type");
   }
 }
 
 }  // namespace
+
+void CausalLM::allocate() {
+  const bool trains = trainable_ == Trainable::kYes;
+  const bool int8 = dtype_ == WeightDType::kInt8;
+  const auto rounded = [&](const Parameter& p) {
+    return p.matrix && dtype_ != WeightDType::kFloat32;
+  };
+  // Elements of each kind. A frozen rounded matrix has float32 values only while it is loaded.
+  const auto value = [&](const Parameter& p) { return trains || !rounded(p) ? p.elements() : 0; };
+  const auto copy = [&](const Parameter& p) { return rounded(p) ? p.elements() : 0; };
+  const auto scale = [&](const Parameter& p) {
+    return int8 && rounded(p) ? kernels::scale_elements(p.n, p.k) : 0;
+  };
+  const auto grad = [&](const Parameter& p) { return trains ? p.elements() : 0; };
+  const auto arena = [&](at::ScalarType type, const auto& elements) {
+    size_t bytes = 0;
+    for (const auto& p : params_) bytes += TensorArena::bytes_of(elements(*p), type);
+    return TensorArena(bytes);
+  };
+  TensorArena values = arena(at::kFloat, value);
+  TensorArena copies = arena(copy_type(dtype_), copy);
+  TensorArena scales = arena(at::kFloat, scale);
+  TensorArena grads = arena(at::kFloat, grad);
+  const auto give = [](TensorArena& from, int64_t elements, at::ScalarType type, at::Tensor& to) {
+    if (elements > 0) to = from.zeros(elements, type);
+  };
+  for (auto& p : params_) {
+    give(values, value(*p), at::kFloat, p->value);
+    give(copies, copy(*p), copy_type(dtype_), int8 ? p->int8 : p->half);
+    give(scales, scale(*p), at::kFloat, p->scales);
+    give(grads, grad(*p), at::kFloat, p->grad);
+  }
+}
 
 void CausalLM::load(const WeightSource& weights) {
   check_shapes(weights);  // Before memory is asked for by the sizes that a file claims.
@@ -161,7 +193,7 @@ void CausalLM::load(const WeightSource& weights) {
     for (const auto& part : p->parts) {
       rows.resize(static_cast<size_t>(part.rows * p->k));
       weights.read_float(part.name, rows);
-      if (p->half_data(at::kHalf) != nullptr) check_half_range(part.name, rows);
+      if (p->matrix) check_range(part.name, rows, dtype_);
       p->set_part(part, rows.data());
     }
     p->refresh_half();
@@ -170,24 +202,43 @@ void CausalLM::load(const WeightSource& weights) {
 }
 
 std::unique_ptr<CausalLM> CausalLM::frozen_copy(const CausalLM& other) {
+  return frozen_copy(other, other.dtype_);
+}
+
+std::unique_ptr<CausalLM> CausalLM::frozen_copy(const CausalLM& other, WeightDType dtype) {
   std::unique_ptr<CausalLM> copy(new CausalLM());
   copy->config_ = other.config_;
-  copy->dtype_ = other.dtype_;
+  copy->dtype_ = dtype;
   copy->parts_ = other.parts_;
   copy->declare();
-  const auto read = [](const Parameter& p) { return p.half.defined() ? p.half : p.value; };
-  size_t bytes = 0;
-  for (const auto& p : other.params_) {
-    bytes += TensorArena::bytes_of(p->elements(), read(*p).scalar_type());
-  }
-  TensorArena arena(bytes);
-  for (size_t i = 0; i < copy->params_.size(); ++i) {
-    const at::Tensor from = read(*other.params_[i]);
-    Parameter& to = *copy->params_[i];
-    (other.params_[i]->half.defined() ? to.half : to.value) =
-        arena.zeros(to.elements(), from.scalar_type()).copy_(from);
-  }
+  copy->allocate();
+  copy->copy_weights(other);
   return copy;
+}
+
+void CausalLM::copy_weights(const CausalLM& other) {
+  TEMPER_CHECK(params_.size() == other.params_.size(), "[copy] the models differ in architecture");
+  const bool same_type = copy_type(dtype_) == copy_type(other.dtype_);
+  for (size_t i = 0; i < params_.size(); ++i) {
+    Parameter& to = *params_[i];
+    const Parameter& from = *other.params_[i];
+    if (same_type && to.int8.defined()) {
+      to.int8.copy_(from.int8);
+      to.scales.copy_(from.scales);
+    } else if (same_type && to.half.defined() && from.half.defined()) {
+      to.half.copy_(from.half);
+    } else {
+      TEMPER_CHECK(from.value.defined(), "[copy] ", from.name, " is frozen in ",
+                   weight_dtype_name(other.dtype_), ": it cannot be copied in ",
+                   weight_dtype_name(dtype_));
+      if (to.value.defined()) {
+        to.value.copy_(from.value);
+      } else {
+        check_range(from.name, {from.data(), static_cast<size_t>(from.elements())}, dtype_);
+        to.round_from(from.data());
+      }
+    }
+  }
 }
 
 Parameter& CausalLM::head() const {
@@ -230,7 +281,7 @@ std::vector<WriteTensor> CausalLM::write_tensors() const {
   std::vector<WriteTensor> out;
   for (const auto& p : params_) {
     TEMPER_CHECK(p->value.defined(), "[save] ", p->name,
-                 " is frozen in 16 bits; save the policy instead");
+                 " is frozen and keeps no float32 values; save the policy instead");
     for (const auto& part : p->parts) {
       std::vector<int64_t> shape{part.rows};
       if (p->matrix) shape.push_back(p->k);

@@ -98,8 +98,12 @@ void PolicyModel::save(const std::filesystem::path& folder, DType dtype) const {
 }
 
 ReferenceModel ReferenceModel::copy_of(const PolicyModel& policy) {
+  return copy_of(policy, policy.lm().dtype());
+}
+
+ReferenceModel ReferenceModel::copy_of(const PolicyModel& policy, WeightDType dtype) {
   ReferenceModel r;
-  r.lm_ = CausalLM::frozen_copy(policy.lm());
+  r.lm_ = CausalLM::frozen_copy(policy.lm(), dtype);
   return r;
 }
 
@@ -125,18 +129,15 @@ ReferenceModel ReferenceModel::map_or_write(std::string_view spec, WeightDType d
 void ReferenceModel::sync(const PolicyModel& policy, double alpha) {
   TEMPER_CHECK(alpha > 0 && alpha <= 1, "[sync] alpha must be in (0, 1], got ", alpha);
   TEMPER_CHECK(!lm_->mapped(), "[sync] a mapped reference cannot be changed");
+  if (alpha == 1.0) return lm_->copy_weights(policy.lm());
   const auto from = policy.lm().parameters();
   const auto to = lm_->parameters();
   TEMPER_CHECK(from.size() == to.size(), "[sync] the reference has another architecture");
   for (size_t i = 0; i < to.size(); ++i) {
-    if (to[i]->value.defined()) {
-      to[i]->value.mul_(1.0 - alpha).add_(from[i]->value, alpha);
-    } else {
-      TEMPER_CHECK(alpha == 1.0,
-                   "[sync] a rounded reference keeps no float32 values to blend with; ",
-                   "use rollout.weights=float32 or a mixing factor of 1");
-      to[i]->half.copy_(from[i]->half);
-    }
+    TEMPER_CHECK(to[i]->value.defined(),
+                 "[sync] a rounded reference keeps no float32 values to blend with; ",
+                 "use float32 weights or a mixing factor of 1");
+    to[i]->value.mul_(1.0 - alpha).add_(from[i]->value, alpha);
   }
 }
 

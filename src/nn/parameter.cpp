@@ -23,12 +23,14 @@ kernels::PackedWeight Parameter::packed() const {
           .n = n,
           .k = k,
           .product = product,
-          .f16 = half_data(at::kHalf)};
+          .f16 = half_data(at::kHalf),
+          .i8 = int8.defined() ? int8.data_ptr<int8_t>() : nullptr,
+          .scales = scales.defined() ? scales.data_ptr<float>() : nullptr};
 }
 
 size_t Parameter::bytes() const {
   size_t total = 0;
-  for (const auto* t : {&value, &half, &grad}) {
+  for (const auto* t : {&value, &half, &int8, &scales, &grad}) {
     if (t->defined()) total += static_cast<size_t>(t->numel()) * t->element_size();
   }
   return total;
@@ -53,8 +55,15 @@ void Parameter::get_part(const ParameterPart& part, const at::Tensor& of, float*
 }
 
 void Parameter::refresh_half() {
-  if (uint16_t* to = half_data(at::kBFloat16)) kernels::panels_to_bf16(data(), elements(), to);
-  if (uint16_t* to = half_data(at::kHalf)) kernels::panels_to_f16(data(), elements(), to);
+  if (half.defined() || int8.defined()) round_from(data());
+}
+
+void Parameter::round_from(const float* values) {
+  if (uint16_t* to = half_data(at::kBFloat16)) kernels::panels_to_bf16(values, elements(), to);
+  if (uint16_t* to = half_data(at::kHalf)) kernels::panels_to_f16(values, elements(), to);
+  if (int8.defined()) {
+    kernels::panels_to_int8(values, n, k, int8.data_ptr<int8_t>(), scales.data_ptr<float>());
+  }
 }
 
 }  // namespace temper

@@ -50,7 +50,8 @@ struct Int8Weight {
 Int8Weight random_weight(int64_t n, int64_t k, uint32_t seed) {
   Floats rows = random_floats(n * k, seed);
   for (int64_t i = 0; i < n * k; ++i) {
-    rows[static_cast<size_t>(i)] *= static_cast<float>(1 + i / k % 7) * (i % k < 256 ? 1.0f : 0.01f);
+    const float chunk = i % k < 256 ? 1.0f : 0.01f;
+    rows[static_cast<size_t>(i)] *= static_cast<float>(1 + i / k % 7) * chunk;
   }
   return {std::move(rows), n, k};
 }
@@ -120,7 +121,8 @@ TEST(PanelsToInt8, ChangesAWeightByHalfAScaleAtMost) {
     for (int64_t row = 0; row < 40; ++row) {
       for (int64_t k = 0; k < 300; ++k) {
         const double scale = w.scale(row, k);
-        const double change = double{rows[static_cast<size_t>(row * 300 + k)]} - scale * w.byte(row, k);
+        const double before = rows[static_cast<size_t>(row * 300 + k)];
+        const double change = before - scale * w.byte(row, k);
         ASSERT_LE(std::abs(w.byte(row, k)), 127.0f);
         ASSERT_LE(std::abs(change), scale * 0.5 * (1 + 1e-5)) << size << " " << row << " " << k;
       }
@@ -272,7 +274,8 @@ TEST(LinearInt8, GradientsAndDotsAreRefused) {
   const Int8Weight w = random_weight(3, 5, 17);
   Floats a(5), b(5);
   EXPECT_THROW(
-      linear_backward_input({.dy = a.data(), .weight = w.packed(), .dx = b.data(), .rows = 1}), Error);
+      linear_backward_input({.dy = a.data(), .weight = w.packed(), .dx = b.data(), .rows = 1}),
+      Error);
   const LinearLogprobArgs head{.hidden = a.data(), .head = w.packed(), .rows = 1};
   EXPECT_THROW(linear_logprob_backward({.forward = head}), Error);
   EXPECT_THROW(linear_logprob_train({.pass = {.forward = head}}), Error);

@@ -183,27 +183,6 @@ TEST(CausalLM, MicroBatchesInOrderGiveTheGradientBitsOfOneBatch) {
   EXPECT_EQ(run(4, 3), whole);
 }
 
-/// A model's weights, the first of one tensor replaced.
-class OneReplaced : public WeightSource {
- public:
-  OneReplaced(std::shared_ptr<const WeightSource> from, std::string name, float value)
-      : from_(std::move(from)), name_(std::move(name)), value_(value) {}
-  [[nodiscard]] std::vector<std::string> names() const override { return from_->names(); }
-  [[nodiscard]] bool has(std::string_view name) const override { return from_->has(name); }
-  [[nodiscard]] std::vector<int64_t> shape(std::string_view name) const override {
-    return from_->shape(name);
-  }
-  void read_float(std::string_view name, std::span<float> out) const override {
-    from_->read_float(name, out);
-    if (name == name_) out[0] = value_;
-  }
-
- private:
-  std::shared_ptr<const WeightSource> from_;
-  std::string name_;
-  float value_;
-};
-
 TEST(Float16, AMatrixBeyondItsRangeIsRefusedByName) {
   const auto load = [](const std::string& name, float value, WeightDType dtype) -> std::string {
     ModelSource source = open_model((golden_folder() / "llama").string());

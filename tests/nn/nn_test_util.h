@@ -2,7 +2,9 @@
 
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "temper/formats/safetensors.h"
@@ -84,5 +86,26 @@ inline std::vector<float> logits(CausalLM& lm, const at::Tensor& hidden) {
                    .rows = hidden.size(0)});
   return out;
 }
+
+/// A model's weights, the first of one tensor replaced.
+class OneReplaced : public WeightSource {
+ public:
+  OneReplaced(std::shared_ptr<const WeightSource> from, std::string name, float value)
+      : from_(std::move(from)), name_(std::move(name)), value_(value) {}
+  [[nodiscard]] std::vector<std::string> names() const override { return from_->names(); }
+  [[nodiscard]] bool has(std::string_view name) const override { return from_->has(name); }
+  [[nodiscard]] std::vector<int64_t> shape(std::string_view name) const override {
+    return from_->shape(name);
+  }
+  void read_float(std::string_view name, std::span<float> out) const override {
+    from_->read_float(name, out);
+    if (name == name_) out[0] = value_;
+  }
+
+ private:
+  std::shared_ptr<const WeightSource> from_;
+  std::string name_;
+  float value_;
+};
 
 }  // namespace temper::testing_nn

@@ -112,7 +112,8 @@ struct Weight {
     int8.resize(f32.size());
     scales.resize(static_cast<size_t>(kernels::scale_elements(n, k)));
     kernels::panels_to_int8(f32.data(), n, k, int8.data(), scales.data());
-    const int64_t padded = kernels::panel_count(n) * kernels::kPanel, depth = kernels::panel_depth(k);
+    const int64_t padded = kernels::panel_count(n) * kernels::kPanel;
+    const int64_t depth = kernels::panel_depth(k);
     for (int64_t i = 0; i < n * k; ++i) {
       const int64_t row = i / k, step = i % k;
       const int8_t q = int8[static_cast<size_t>((row / 32 * depth + step) * 32 + row % 32)];

@@ -24,15 +24,20 @@ namespace temper {
 /// kBfloat16Dot: the same copy, and what enters a product is rounded to bf16 too (Product::kDot):
 /// about 1.7 times the speed where the CPU has the instruction, and exact just the same.
 /// kFloat16: a copy in IEEE half precision: three more bits than bf16, magnitudes below 65520.
-enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot, kFloat16 };
-/// "float32", "bfloat16", "bfloat16_dot" or "float16".
+/// kInt8: whole numbers up to 127 with a float32 scale for each output row and 256 steps
+/// (kernels/linear.h), a quarter of float32's bytes; frozen models only.
+enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot, kFloat16, kInt8 };
+/// "float32", "bfloat16", "bfloat16_dot", "float16" or "int8".
 [[nodiscard]] const char* weight_dtype_name(WeightDType dtype);
 /// The inverse. @throws Error that lists the names.
 [[nodiscard]] WeightDType parse_weight_dtype(std::string_view name);
-/// All names, for options and configs.
+/// All names, for options and configs of frozen models.
 [[nodiscard]] const std::vector<std::string>& weight_dtype_names();
+/// Those that a model which is trained may have: all but int8.
+[[nodiscard]] const std::vector<std::string>& trained_weight_dtype_names();
 
-/// Whether a model gets gradients. A frozen 16-bit model keeps no float32 copy of its matrices.
+/// Whether a model gets gradients. A frozen model in 16 bits or int8 keeps no float32 copy of its
+/// matrices.
 enum class Trainable { kNo, kYes };
 
 /// Which weights a model holds. kBackbone: all but a separate LM head, for models that end in
@@ -70,11 +75,19 @@ struct ForwardTape {
 /// threads. One thread may call it at a time.
 class CausalLM {
  public:
-  /// Loads every weight. @throws Error naming a tensor that is missing or has another shape.
+  /// Loads every weight. @throws Error naming a tensor that is missing, has another shape or holds
+  /// a number that `dtype` cannot (float16: 65520 and above; int8: infinity and NaN), and for a
+  /// trainable model in int8.
   CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable,
            LmParts parts = LmParts::kAll);
   /// A frozen copy of `other`'s weights as they are now.
   [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other);
+  /// The same in another weight type, rounded from `other`'s float32 masters. @throws Error where
+  /// it has none, or holds a number that `dtype` cannot.
+  [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other,
+                                                             WeightDType dtype);
+  /// Overwrites a frozen copy's weights by `other`'s as they are now. @throws Error as `frozen_copy`.
+  void copy_weights(const CausalLM& other);
   /// A frozen model whose weights are pages of a file of `write_panels`, mapped read-only: they are
   /// read from the disk when they are needed, and processes that map the file share them. The bits
   /// of what it computes are those of the model written. Reads the file once, to check its hash.

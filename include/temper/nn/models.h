@@ -71,6 +71,8 @@ class PolicyModel {
 class ReferenceModel {
  public:
   [[nodiscard]] static ReferenceModel copy_of(const PolicyModel& policy);
+  /// A copy in another weight type, rounded from the policy's float32 masters.
+  [[nodiscard]] static ReferenceModel copy_of(const PolicyModel& policy, WeightDType dtype);
   [[nodiscard]] static ReferenceModel load(std::string_view spec, WeightDType dtype);
   /// A file that `CausalLM::write_panels` wrote, its pages shared with every process that maps it.
   [[nodiscard]] static ReferenceModel map(const std::filesystem::path& file);
@@ -84,8 +86,8 @@ class ReferenceModel {
   [[nodiscard]] size_t bytes() const { return lm_->weight_bytes(); }
 
   /// reference <- (1 - alpha) reference + alpha policy, for every weight (TR-DPO's soft update;
-  /// alpha 1 copies). Float32 references only. @throws Error for alpha outside (0, 1] and for a
-  /// mapped reference.
+  /// alpha 1 copies, in the reference's weight type). @throws Error for alpha outside (0, 1], for
+  /// an alpha below 1 with a reference that is not in float32, and for a mapped reference.
   void sync(const PolicyModel& policy, double alpha);
 
  private:

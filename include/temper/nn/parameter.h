@@ -28,9 +28,11 @@ struct Parameter {
   bool matrix = false;
   kernels::Product product = kernels::Product::kFma;  ///< How products with this matrix are summed.
   std::vector<ParameterPart> parts;
-  at::Tensor value;  ///< float32 master; undefined for a frozen matrix kept in 16 bits alone.
-  at::Tensor half;   ///< Panels in bfloat16 or float16 that products read, or undefined.
-  at::Tensor grad;   ///< float32, or undefined when frozen.
+  at::Tensor value;   ///< float32 master; undefined for a frozen matrix kept in fewer bits alone.
+  at::Tensor half;    ///< Panels in bfloat16 or float16 that products read, or undefined.
+  at::Tensor int8;    ///< The same in int8, of frozen matrices.
+  at::Tensor scales;  ///< float32, beside `int8`.
+  at::Tensor grad;    ///< float32, or undefined when frozen.
 
   [[nodiscard]] int64_t elements() const;
   [[nodiscard]] float* data() const { return value.data_ptr<float>(); }
@@ -46,8 +48,10 @@ struct Parameter {
   void set_part(const ParameterPart& part, const float* rows);
   /// Reads one part back as row-major [rows, k]. @param of  `value` or a tensor laid out like it.
   void get_part(const ParameterPart& part, const at::Tensor& of, float* rows) const;
-  /// Rounds `value` into `half`, where there is one.
+  /// Rounds `value` into `half` or `int8`, where there is one.
   void refresh_half();
+  /// The same from float32 values that are laid out like `value`.
+  void round_from(const float* values);
 };
 
 /// Float32 [elements] filled with zeros.

@@ -61,7 +61,8 @@ struct Int8Operands {
       widen_bytes(panels + (at.panel + q) * panel_stride + k * kPanel, depth * kPanel,
                   wide + q * kWide);
     }
-    const FmaOperands<BFloat> product{{a.p + k * a.k_stride, a.row_stride, a.k_stride}, {wide}, kWide};
+    const AMatrix from{a.p + k * a.k_stride, a.row_stride, a.k_stride};
+    const FmaOperands<BFloat> product{from, {wide}, kWide};
     const float* chunk_scales = scales + k / kChunk * scale_stride + at.panel * kPanel;
     const int64_t columns = at.panels * kPanel;
     for (int64_t r = 0; r < at.rows; r += kRows) {
