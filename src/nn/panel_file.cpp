@@ -24,24 +24,38 @@ constexpr const char* kFormat = "temper panels 1";
 constexpr size_t kAlignment = 64;  // What kernels load from.
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
-const at::Tensor& read_by_products(const Parameter& p) {
-  return p.half.defined() ? p.half : p.value;
+/// One tensor of a parameter that products read.
+struct Piece {
+  std::string name;
+  at::Tensor Parameter::*member;
+  at::ScalarType type;
+  int64_t elements;
+};
+
+/// What products read of a parameter in a model of weight type `weights`.
+std::vector<Piece> pieces_of(const Parameter& p, WeightDType weights) {
+  if (!p.matrix || weights == WeightDType::kFloat32) {
+    return {{p.name, &Parameter::value, at::kFloat, p.elements()}};
+  }
+  if (weights == WeightDType::kInt8) {
+    return {
+        {p.name, &Parameter::int8, at::kChar, p.elements()},
+        {p.name + ".scales", &Parameter::scales, at::kFloat, kernels::scale_elements(p.n, p.k)}};
+  }
+  const auto type = weights == WeightDType::kFloat16 ? at::kHalf : at::kBFloat16;
+  return {{p.name, &Parameter::half, type, p.elements()}};
 }
 
 DType dtype_of(at::ScalarType type) {
-  return type == at::kFloat ? DType::kF32 : type == at::kHalf ? DType::kF16 : DType::kBF16;
+  if (type == at::kFloat) return DType::kF32;
+  if (type == at::kChar) return DType::kI8;
+  return type == at::kHalf ? DType::kF16 : DType::kBF16;
 }
 
-/// The type in which products read a parameter of a model of weight type `weights`.
-at::ScalarType type_of(const Parameter& p, WeightDType weights) {
-  if (!p.matrix || weights == WeightDType::kFloat32) return at::kFloat;
-  return weights == WeightDType::kFloat16 ? at::kHalf : at::kBFloat16;
-}
-
-/// Elements of a parameter in a file: the next one begins aligned too.
-int64_t padded(int64_t elements, at::ScalarType type) {
-  const auto unit = static_cast<int64_t>(kAlignment / at::elementSize(type));
-  return (elements + unit - 1) / unit * unit;
+/// Elements of a piece in a file: the next one begins aligned too.
+int64_t padded(const Piece& piece) {
+  const auto unit = static_cast<int64_t>(kAlignment / at::elementSize(piece.type));
+  return (piece.elements + unit - 1) / unit * unit;
 }
 
 std::string hex(uint64_t value) {
@@ -91,20 +105,17 @@ ModelConfig config_of(const SafetensorsFile& file) {
   return parse_model_config(json, file.source() + ": config");
 }
 
-/// A tensor over a view, which it keeps alive. Nothing writes through it: the pages are read-only.
-at::Tensor over(const TensorView& view, int64_t elements, at::ScalarType type) {
+/// The piece as a tensor over the file's pages, which it keeps mapped. Nothing writes through it.
+at::Tensor over(const SafetensorsFile& file, const Piece& piece) {
+  const TensorView& view = file.at(piece.name);
+  TEMPER_CHECK(view.dtype == dtype_of(piece.type) && view.numel() == padded(piece), "[panels] ",
+               file.source(), ": ", piece.name, " should have ", padded(piece), " elements of ",
+               dtype_name(dtype_of(piece.type)));
   auto* data = const_cast<std::byte*>(view.data.data());
+  TEMPER_CHECK(reinterpret_cast<uintptr_t>(data) % kAlignment == 0, "[panels] ", file.source(),
+               ": ", piece.name, " is not aligned to ", kAlignment, " bytes");
   return at::from_blob(
-      data, {elements}, [owner = view.owner](void*) {}, type);
-}
-
-void check_view(const SafetensorsFile& file, const Parameter& p, at::ScalarType type) {
-  const TensorView& view = file.at(p.name);
-  TEMPER_CHECK(view.dtype == dtype_of(type) && view.numel() == padded(p.elements(), type),
-               "[panels] ", file.source(), ": ", p.name, " should have ",
-               padded(p.elements(), type), " elements of ", dtype_name(dtype_of(type)));
-  TEMPER_CHECK(reinterpret_cast<uintptr_t>(view.data.data()) % kAlignment == 0, "[panels] ",
-               file.source(), ": ", p.name, " is not aligned to ", kAlignment, " bytes");
+      data, {piece.elements}, [owner = view.owner](void*) {}, piece.type);
 }
 
 }  // namespace
@@ -137,11 +148,14 @@ std::string model_origin(const ModelSource& source) {
 
 void CausalLM::write_panels(const fs::path& file, std::string_view origin) const {
   std::vector<TensorSpec> specs;
+  std::vector<at::Tensor> tensors;
   ContentHash hash;
   for (const auto& p : params_) {
-    const at::Tensor& t = read_by_products(*p);
-    specs.push_back({p->name, dtype_of(t.scalar_type()), {padded(t.numel(), t.scalar_type())}});
-    add_to(hash, bytes_of(t));
+    for (const Piece& piece : pieces_of(*p, dtype_)) {
+      specs.push_back({piece.name, dtype_of(piece.type), {padded(piece)}});
+      tensors.push_back((*p).*piece.member);
+      add_to(hash, bytes_of(tensors.back()));
+    }
   }
   const SafetensorsMetadata metadata{{"format", kFormat},
                                      {"config", model_config_json(config_, nullptr).dump()},
@@ -151,9 +165,8 @@ void CausalLM::write_panels(const fs::path& file, std::string_view origin) const
                                      {"contents", hex(hash.value())}};
   std::vector<std::byte> copy;
   const auto padded_bytes = [&](size_t i) -> std::span<const std::byte> {
-    const at::Tensor& t = read_by_products(*params_[i]);
-    const auto bytes = bytes_of(t);
-    const size_t size = static_cast<size_t>(specs[i].shape[0]) * t.element_size();
+    const auto bytes = bytes_of(tensors[i]);
+    const size_t size = static_cast<size_t>(specs[i].shape[0]) * tensors[i].element_size();
     if (size == bytes.size()) return bytes;
     copy.assign(size, std::byte{0});
     std::copy(bytes.begin(), bytes.end(), copy.begin());
@@ -173,16 +186,18 @@ std::unique_ptr<CausalLM> CausalLM::map_panels(const fs::path& path) {
   TEMPER_CHECK(lm->config_.layers <= std::ssize(file.names()), "[panels] ", file.source(),
                " holds fewer tensors than the config has layers");  // Before they are declared.
   lm->declare();
-  TEMPER_CHECK(file.names().size() == lm->params_.size(), "[panels] ", file.source(), " holds ",
-               file.names().size(), " tensors, and the config's model has ", lm->params_.size());
   ContentHash hash;
+  size_t count = 0;
   for (const auto& p : lm->params_) {
-    const at::ScalarType type = type_of(*p, info.weights);
-    check_view(file, *p, type);
-    at::Tensor& to = type == at::kFloat ? p->value : p->half;
-    to = over(file.at(p->name), p->elements(), type);
-    add_to(hash, bytes_of(to));
+    for (const Piece& piece : pieces_of(*p, info.weights)) {
+      at::Tensor& to = (*p).*piece.member;
+      to = over(file, piece);
+      add_to(hash, bytes_of(to));
+      ++count;
+    }
   }
+  TEMPER_CHECK(file.names().size() == count, "[panels] ", file.source(), " holds ",
+               file.names().size(), " tensors, and the config's model has ", count);
   TEMPER_CHECK(hex(hash.value()) == field(file, "contents"), "[panels] ", file.source(),
                " is damaged: its weights are not those that were written; remove it");
   return lm;

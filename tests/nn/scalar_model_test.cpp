@@ -231,6 +231,24 @@ TEST(ValueModel, ACopyStartsWithTheBitsOfTheRewardAndGoesItsOwnWay) {
   }
 }
 
+TEST(ValueModel, ACopyMayHaveAnotherWeightType) {
+  // Each bf16 number is a float32 one: the copy's float32 weights are the rounded ones, exactly.
+  for (const auto dtype : {WeightDType::kBfloat16, WeightDType::kFloat16}) {
+    RewardModel reward = llama(Trainable::kNo, dtype);
+    ValueModel critic = ValueModel::copy_of(reward, Trainable::kYes, WeightDType::kFloat32);
+    EXPECT_EQ(critic.backbone().dtype(), WeightDType::kFloat32);
+    const TokenBatch b = packed(some_texts(4));
+    EXPECT_EQ(floats(critic.values(b, every_row(b))), floats(reward.values(b, every_row(b))));
+  }
+  RewardModel reward = llama(Trainable::kNo, WeightDType::kInt8);
+  EXPECT_NE(error_of([&] { (void)ValueModel::copy_of(reward); }).find("int8"), std::string::npos);
+  ValueModel critic = ValueModel::copy_of(reward, Trainable::kYes, WeightDType::kFloat32);
+  const TokenBatch b = packed(some_texts(4));
+  const auto got = floats(critic.values(b, every_row(b)));
+  const auto expected = floats(reward.values(b, every_row(b)));
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-5);
+}
+
 // A value head on the policy's own trunk: both losses' gradients go through one backward.
 TEST(ScoreBackward, AddsWhatOtherHeadsGiveTheHiddenRows) {
   const ModelSource source = open_model((golden_folder() / "qwen2").string());
