@@ -47,7 +47,8 @@ TEST_P(Families, SampledLogprobsHaveTheBitsOfScoring) {
        .prefill_tokens = 9},
   };
   for (const WeightDType dtype : {WeightDType::kFloat32, WeightDType::kBfloat16,
-                                  WeightDType::kBfloat16Dot, WeightDType::kFloat16}) {
+                                  WeightDType::kBfloat16Dot, WeightDType::kFloat16,
+                                  WeightDType::kInt8}) {
     TinyModel m(GetParam(), {2}, dtype);
     for (const RolloutConfig& config : configs) {
       RolloutEngine engine(m.lm, m.text, config);

@@ -55,7 +55,7 @@ struct RewardRunLength {
     v(weights, "weights",
       "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both "
       "sides (the fastest).",
-      weight_dtype_names());
+      trained_weight_dtype_names());
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with.",
       ops::kernel_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");
