@@ -22,6 +22,7 @@ struct PlanOptions {
   std::string config_file;
   std::vector<std::string> assignments;
   std::string model;
+  std::string algorithm;
   std::string memory;
   std::vector<std::string> scale;
   std::optional<int64_t> prompt_tokens;
@@ -30,40 +31,77 @@ struct PlanOptions {
   bool json = false;
 };
 
-/// The run's prompts are read and tokenized, as their lengths decide much: the first ones stand for
-/// all.
-PlanInput read_input(const PlanOptions& o, const GrpoRunConfig& config) {
+/// What the configuration names. The run's prompts are read and tokenized, as their lengths decide
+/// much: the first ones stand for all.
+PlanSources read_sources(const PlanOptions& o, const OnlineRunConfig& config) {
   TEMPER_CHECK(!config.model.empty(),
                "no model was named: give --model or the config key \"model\"");
   const ModelSource source = open_model(config.model);
-  PlanInput input;
+  PlanSources out;
+  out.policy = source.config;
+  for (const std::string& path : config.reward_model.models) {
+    out.rewards.push_back(open_model(path).config);
+  }
   if (o.prompt_tokens) {
     TEMPER_CHECK(*o.prompt_tokens >= 1, "--prompt-tokens must be at least 1, got ",
                  *o.prompt_tokens);
-    input = plan_input(config, source.config, {*o.prompt_tokens}, config.eval.prompts);
-  } else {
-    constexpr size_t kMostPrompts = 2000;
-    const Task task = make_task(config.task);
-    const ModelText text(source);
-    std::vector<int64_t> tokens;
-    for (const auto* part : {&task.train, &task.held_out}) {
-      for (size_t i = 0; i < std::min(kMostPrompts, part->examples.size()); ++i) {
-        tokens.push_back(std::ssize(encode_prompt(part->examples[i], text).ids));
-      }
+    out.prompt_tokens = {*o.prompt_tokens};
+    out.held_out = config.eval.prompts;
+    return out;
+  }
+  constexpr size_t kMostPrompts = 2000;
+  const Task task = make_task(config.task);
+  const ModelText text(source);
+  for (const auto* part : {&task.train, &task.held_out}) {
+    for (size_t i = 0; i < std::min(kMostPrompts, part->examples.size()); ++i) {
+      out.prompt_tokens.push_back(std::ssize(encode_prompt(part->examples[i], text).ids));
     }
-    input = plan_input(config, source.config, tokens, std::ssize(task.held_out.examples));
   }
-  if (o.mean_tokens) {
-    TEMPER_CHECK(*o.mean_tokens >= 1 && *o.mean_tokens <= config.rollout.max_new_tokens,
-                 "--mean-tokens must be in [1, rollout.max_new_tokens = ",
-                 config.rollout.max_new_tokens, "], got ", *o.mean_tokens);
-    input.batch.mean_completion_tokens = *o.mean_tokens;
+  out.held_out = std::ssize(task.held_out.examples);
+  return out;
+}
+
+void set_mean(const PlanOptions& o, PlanInput& input) {
+  if (!o.mean_tokens) return;
+  const int64_t most = input.rollout.max_new_tokens;
+  TEMPER_CHECK(*o.mean_tokens >= 1 && *o.mean_tokens <= most,
+               "--mean-tokens must be in [1, rollout.max_new_tokens = ", most, "], got ",
+               *o.mean_tokens);
+  input.batch.mean_completion_tokens = *o.mean_tokens;
+}
+
+/// Whether a configuration is one of PPO: it has that section, or a setting in it.
+bool is_ppo(const std::string& text, const std::vector<std::string>& assignments) {
+  const Json json = Json::parse(text, nullptr, false);
+  return (json.is_object() && json.contains("ppo")) ||
+         std::any_of(assignments.begin(), assignments.end(),
+                     [](const std::string& a) { return a.starts_with("ppo."); });
+}
+
+/// The input of the plan, and the threads that the run would have.
+PlanInput read_input(const PlanOptions& o) {
+  std::vector<std::string> assignments = o.assignments;
+  if (!o.model.empty()) assignments.push_back("model=" + o.model);
+  const std::string text = o.config_file.empty() ? "" : read_text_file(o.config_file);
+  PlanInput input;
+  int64_t threads = 0;
+  if (o.algorithm == "ppo" || (o.algorithm.empty() && is_ppo(text, assignments))) {
+    const PpoRunConfig config = read_ppo_config(text, o.config_file, assignments);
+    PlanSources sources = read_sources(o, config);
+    if (!config.ppo.value.init.empty()) sources.value = open_model(config.ppo.value.init).config;
+    input = plan_input(config, sources);
+    threads = config.trainer.threads;
+  } else {
+    const GrpoRunConfig config = read_grpo_config(text, o.config_file, assignments);
+    input = plan_input(config, read_sources(o, config));
+    threads = config.trainer.threads;
   }
+  if (threads > 0) set_num_threads(static_cast<int>(threads));
+  set_mean(o, input);
   return input;
 }
 
-MachineRates rates_of(const PlanOptions& o, const GrpoRunConfig& config, WeightDType dtype) {
-  if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
+MachineRates rates_of(const PlanOptions& o, WeightDType dtype) {
   MachineRates rates = probe_rates(dtype);
   if (o.gflops) {
     TEMPER_CHECK(*o.gflops > 0, "--gflops must be above 0, got ", *o.gflops);
@@ -137,15 +175,11 @@ void refuse(const PlanInput& input, uint64_t peak, uint64_t memory) {
 }
 
 int run_plan(const PlanOptions& o) {
-  std::vector<std::string> assignments = o.assignments;
-  if (!o.model.empty()) assignments.push_back("model=" + o.model);
-  const GrpoRunConfig config = read_grpo_config(
-      o.config_file.empty() ? "" : read_text_file(o.config_file), o.config_file, assignments);
   const uint64_t memory = o.memory.empty() ? available_memory() : parse_bytes(o.memory);
   const std::vector<ScaleShape> shapes = chosen_shapes(o);
-  const PlanInput input = read_input(o, config);
+  const PlanInput input = read_input(o);
   const Plan plan = make_plan(input);
-  const MachineRates rates = rates_of(o, config, input.dtype);
+  const MachineRates rates = rates_of(o, input.dtype);
   const bool fits = plan.peak() <= memory;
   if (o.json) {
     Json out = plan_json(plan, rates);
@@ -171,8 +205,8 @@ int run_plan(const PlanOptions& o) {
 void add_plan(CLI::App& app, int& code) {
   CLI::App* cmd = app.add_subcommand(
       "plan",
-      "What a run of train grpo will take: bytes by part, operations and seconds of a step.\n"
-      "Reads the model's header and the prompts, no weights.\n"
+      "What a run of train grpo or ppo will take: bytes by part, operations and seconds of a\n"
+      "step. Reads the headers of the models and the prompts, no weights.\n"
       "Memory is the peak with every completion at rollout.max_new_tokens; operations are those\n"
       "of matrix products, 2 a weight and row forward and 4 backward, attention apart; seconds\n"
       "come from the rates that products reach on this machine, probed in 0.1 s.\n"
@@ -180,13 +214,16 @@ void add_plan(CLI::App& app, int& code) {
       "the biggest saving first, each planned anew.\n"
       "Example: temper plan --model M --set grpo.loss.kl_coef=0.05 --memory 3GiB --scale 1B,7B");
   auto o = std::make_shared<PlanOptions>();
-  cmd->add_option("config", o->config_file, "JSON file with any of train grpo's keys")
+  cmd->add_option("config", o->config_file, "JSON file with any of the keys of train grpo or train ppo")
       ->check(CLI::ExistingFile);
   cmd->add_option("--set", o->assignments,
                   "One key=value, such as grpo.micro_batch_tokens=1024; may be given many times")
       ->take_all()
       ->allow_extra_args(false);
   cmd->add_option("--model", o->model, "The same as --set model=");
+  cmd->add_option("--algorithm", o->algorithm,
+                  "Default: ppo where the config or a --set has a key that begins so, else grpo")
+      ->check(CLI::IsMember({"grpo", "ppo"}));
   cmd->add_option("--memory", o->memory,
                   "What the run may take, such as 8GiB; default: what this machine has available");
   cmd->add_option("--scale", o->scale,

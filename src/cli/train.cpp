@@ -132,6 +132,15 @@ void add_train(CLI::App& app, int& code) {
       "--set task.level=2 --set trainer.steps=50\n"
       "--keys lists every key with its default and meaning.",
       {read_grpo_config, train_grpo}, code);
+  add_algorithm<PpoRunConfig>(
+      group, "ppo",
+      "Proximal Policy Optimization: a policy, the initial model that a KL penalty pulls it back to,\n"
+      "rewards by rule or by reward models, and a value model.\n"
+      "Example: temper train ppo --model M --output runs/a --set reward_model.models=runs/reward/model "
+      "--set ppo.kl.reward_coef=0.05\n"
+      "ppo.value.model=trunk puts the value on the policy's own trunk, which saves a model's memory.\n"
+      "--keys lists every key with its default and meaning.",
+      {read_ppo_config, train_ppo}, code);
   add_algorithm<RewardRunConfig>(
       group, "reward",
       "A reward model from pairs of answers of which one is preferred. A file has one pair a line:\n"

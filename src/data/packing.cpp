@@ -16,7 +16,7 @@ void append_segment(TokenBatch& b, int32_t parent, std::span<const int32_t> ids,
 
 }  // namespace
 
-CompletionBatch pack_completions(std::span<const PackedGroup> groups) {
+CompletionBatch pack_completions(std::span<const PackedGroup> groups, Tail tail) {
   CompletionBatch out;
   int32_t sequence = 0;
   for (const PackedGroup& group : groups) {
@@ -26,9 +26,10 @@ CompletionBatch pack_completions(std::span<const PackedGroup> groups) {
     const int32_t prompt_end = static_cast<int32_t>(out.tokens.ids.size()) - 1;
     for (const auto& completion : group.completions) {
       const int32_t start = static_cast<int32_t>(out.tokens.ids.size());
-      if (completion.size() > 1) {
-        append_segment(out.tokens, parent, completion.first(completion.size() - 1),
-                       std::ssize(group.prompt));
+      const size_t kept = completion.size() - (tail == Tail::kKept || completion.empty() ? 0 : 1);
+      if (kept > 0) append_segment(out.tokens, parent, completion.first(kept), std::ssize(group.prompt));
+      if (tail == Tail::kKept) {
+        out.ends.push_back(kept == 0 ? prompt_end : start + static_cast<int32_t>(kept) - 1);
       }
       for (size_t t = 0; t < completion.size(); ++t) {
         out.rows.push_back(t == 0 ? prompt_end : start + static_cast<int32_t>(t) - 1);

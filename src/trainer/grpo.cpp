@@ -1,19 +1,9 @@
 #include "temper/trainer/grpo.h"
 
-#include <variant>
-
-#include "temper/core/config.h"
+#include "temper/core/error.h"
 
 namespace temper {
 namespace {
-
-/// A number among a loss's settings; 0 where the loss has no such setting.
-double loss_setting(RolloutLoss loss, std::string_view name) {
-  for (const ConfigField& f : config_fields(loss)) {
-    if (f.name == name && std::holds_alternative<double*>(f.value)) return *std::get<double*>(f.value);
-  }
-  return 0;
-}
 
 OnlineTrainer::Parts with_grpo(const GrpoConfig& config, OnlineTrainer::Parts parts) {
   parts.algorithm = grpo(config);
@@ -23,12 +13,26 @@ OnlineTrainer::Parts with_grpo(const GrpoConfig& config, OnlineTrainer::Parts pa
 
 }  // namespace
 
+std::vector<std::string> grpo_advantages() {
+  std::vector<std::string> names;
+  for (const AdvantageEntry& e : advantage_estimators()) {
+    if (!e.needs_values) names.push_back(e.name);
+  }
+  return names;
+}
+
 OnlineAlgorithm grpo(const GrpoConfig& config) {
-  const bool kl = loss_setting(config.loss, "kl_coef") != 0;
-  const bool entropy = loss_setting(config.loss, "entropy_coef") != 0;
-  return {.name = "grpo", .objective = config.loss.build(),
-          .advantages = find_advantage(config.advantages), .needs_reference = kl,
-          .trains_on_zero = kl || entropy};
+  const double loss_kl = config.loss.setting("kl_coef");
+  const AdvantageEntry& rule = find_advantage_entry(config.advantages);
+  TEMPER_CHECK(!rule.needs_values, "grpo.advantages=", rule.name, " needs a value model: use PPO");
+  TEMPER_CHECK(config.kl.reward_coef == 0 || rule.needs_reference, "grpo.advantages=", rule.name,
+               " puts no KL into rewards: leave grpo.kl.reward_coef at 0 and set grpo.loss.kl_coef");
+  return {.name = "grpo", .objective = config.loss.build(), .advantages = rule.estimator,
+          .needs_reference = loss_kl != 0 || config.kl.reward_coef != 0,
+          .trains_on_zero = loss_kl != 0 || config.loss.setting("entropy_coef") != 0,
+          .needs_greedy = rule.needs_greedy, .compares_group = rule.compares_group,
+          .loss_kl_coef = loss_kl, .kl = config.kl, .target_kl = config.target_kl,
+          .scale_rewards = config.scale_rewards};
 }
 
 GrpoTrainer::GrpoTrainer(PolicyModel& policy, const GrpoConfig& config, OnlineTrainer::Parts parts)

@@ -70,11 +70,7 @@ class Reader {
     }
     Ids rest = same_ ? Ids(c.ids.begin(), c.ids.end()) : text_.tokenizer().encode(c.text);
     size_t from = 0;
-    if (same_) {  // The end token was sampled: the rest of the tail follows it.
-      from = !rest.empty() && !frame_->tail.empty() && rest.back() == frame_->tail.front()
-                 ? 1
-                 : frame_->tail.size();
-    }
+    if (same_) from = sampled_of_tail(rest);
     if (!c.truncated) {
       rest.insert(rest.end(), frame_->tail.begin() + static_cast<std::ptrdiff_t>(from),
                   frame_->tail.end());
@@ -83,10 +79,20 @@ class Reader {
   }
 
  private:
+  /// Ids of the tail that are in the sampled ids already: the end token, or all of it where another
+  /// end token was sampled. None where a stop text ended the completion.
+  size_t sampled_of_tail(const Ids& sampled) const {
+    const Ids& tail = frame_->tail;
+    if (sampled.empty() || tail.empty()) return 0;
+    if (sampled.back() == tail.front()) return 1;
+    return std::ranges::binary_search(text_.eos_ids(), sampled.back()) ? tail.size() : 0;
+  }
+
   /// The prompt's ids as the trainer made them for the policy.
   Frame sampled_frame(const Completion& c) const {
     if (c.example != nullptr && c.example->messages.empty()) {
-      return {text_.tokenizer().encode(c.prompt, kPlain), {}};
+      const auto end = text_.eos_id();
+      return {text_.tokenizer().encode(c.prompt, kPlain), end ? Ids{*end} : Ids()};
     }
     const bool converses = text_.has_template() && c.example != nullptr;
     return {text_.encode_rendered(c.prompt), converses ? tail_of(text_, messages_of(c)) : Ids()};

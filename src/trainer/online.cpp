@@ -9,15 +9,15 @@
 
 namespace temper {
 
-void OnlineConfig::validate() const {
-  const auto check = [](bool ok, const char* key, const char* range, auto got) {
-    TEMPER_CHECK(ok, "grpo.", key, " must be ", range, ", got ", got);
+void OnlineConfig::validate(std::string_view section) const {
+  const auto check = [&](bool ok, const char* key, const char* range, auto got) {
+    TEMPER_CHECK(ok, section, ".", key, " must be ", range, ", got ", got);
   };
-  check(group_size >= 2, "group_size", "at least 2", group_size);
+  check(group_size >= 1, "group_size", "at least 1", group_size);
   check(prompts_per_step >= 1, "prompts_per_step", "at least 1", prompts_per_step);
   check(iterations >= 1, "iterations", "at least 1", iterations);
   check(minibatches >= 1 && minibatches <= prompts_per_step, "minibatches",
-        "between 1 and grpo.prompts_per_step", minibatches);
+        "between 1 and prompts_per_step", minibatches);
   check(micro_batch_tokens >= 1, "micro_batch_tokens", "at least 1", micro_batch_tokens);
   check(top_entropy_quantile > 0 && top_entropy_quantile <= 1, "top_entropy_quantile", "in (0, 1]",
         top_entropy_quantile);
@@ -29,8 +29,12 @@ OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
     : policy_(policy), parts_(std::move(parts)),
       engine_(policy.lm(), policy.text(), parts_.rollout),
       optimizer_(policy.lm().parameter_list(), parts_.optimizer),
-      sampler_(parts_.prompts.examples.size(), parts_.seed) {
-  parts_.config.validate();
+      sampler_(parts_.prompts.examples.size(), parts_.seed),
+      kl_(parts_.algorithm.kl.controller, parts_.algorithm.initial_kl_coef()) {
+  parts_.config.validate(parts_.algorithm.name);
+  TEMPER_CHECK(parts_.config.group_size >= 2 || !parts_.algorithm.compares_group, parts_.algorithm.name,
+               ".group_size must be at least 2: rewards are compared within a group, got ",
+               parts_.config.group_size);
   TEMPER_CHECK(parts_.rollout.temperature > 0,
                "rollout.temperature must be above 0 for training: greedy completions of a group are equal");
   TEMPER_CHECK(!parts_.rewards.empty(), "[trainer] no reward function was given");
@@ -38,11 +42,15 @@ OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
                parts_.total_steps);
   (void)learning_rate(parts_.schedule, 0, parts_.total_steps);  // Refuses a bad schedule now.
   TEMPER_CHECK(!parts_.algorithm.needs_reference || parts_.config.ref_sync_every == 0 ||
-                   policy.lm().dtype() == WeightDType::kFloat32,
-               "grpo.ref_sync_every needs float32 weights: a rounded reference keeps no float32 values "
-               "to blend with");
+                   reference_dtype() == WeightDType::kFloat32,
+               parts_.algorithm.name, ".ref_sync_every needs trainer.reference_weights=float32: a rounded "
+               "reference keeps no float32 values to blend with");
   tape_.forward.checkpoint = parts_.config.gradient_checkpointing;
-  if (parts_.algorithm.needs_reference) reference_ = ReferenceModel::copy_of(policy);
+  if (parts_.algorithm.needs_reference) reference_ = ReferenceModel::copy_of(policy, reference_dtype());
+}
+
+WeightDType OnlineTrainer::reference_dtype() const {
+  return parts_.reference_weights.value_or(policy_.lm().dtype());
 }
 
 double OnlineTrainer::epoch() const {
@@ -71,15 +79,20 @@ Rollout OnlineTrainer::rollout() {
   return r;
 }
 
+std::vector<Completion> OnlineTrainer::completions_of(const Rollout& r,
+                                                      std::span<const Sample> samples) const {
+  std::vector<Completion> out;
+  for (const Sample& s : samples) {
+    const size_t prompt = static_cast<size_t>(s.prompt);
+    out.push_back({r.prompt_texts[prompt], s.text, s.ids, s.finish == Finish::kLength,
+                   &parts_.prompts.examples[r.rows[prompt]]});
+  }
+  return out;
+}
+
 void OnlineTrainer::score(Rollout& r) {
   const Stopwatch watch;
-  std::vector<Completion> completions;
-  for (const Sample& s : r.samples) {
-    const size_t prompt = static_cast<size_t>(s.prompt);
-    completions.push_back({r.prompt_texts[prompt], s.text, s.ids, s.finish == Finish::kLength,
-                           &parts_.prompts.examples[r.rows[prompt]]});
-  }
-  r.scores = temper::score(parts_.rewards, completions);
+  r.scores = temper::score(parts_.rewards, completions_of(r, r.samples));
   const bool any = std::any_of(r.scores.values.begin(), r.scores.values.end(),
                                [](float v) { return !std::isnan(v); });
   TEMPER_CHECK(any, "[score] no completion of step ", r.step + 1, " got a score",
@@ -88,52 +101,15 @@ void OnlineTrainer::score(Rollout& r) {
 }
 
 void OnlineTrainer::estimate_advantages(Rollout& r) {
-  RewardTable table;
-  table.functions = static_cast<int64_t>(parts_.rewards.size());
-  table.group_size = parts_.config.group_size;
-  for (const auto& reward : parts_.rewards) table.weights.push_back(reward.weight);
-  table.values.assign(r.scores.values.begin(), r.scores.values.end());
+  measure(r);
+  if (parts_.algorithm.needs_greedy) greedy(r);
+  RewardTable table = reward_table(r);
+  const TokenTable tokens = token_table(r, table);
+  table.tokens = &tokens;
   r.advantages = parts_.algorithm.advantages(table);
+  if (parts_.critic) parts_.critic->observe_returns(r.advantages.returns);
   rollout_metrics(r);
-}
-
-void OnlineTrainer::rollout_metrics(Rollout& r) const {
-  Metrics& m = r.metrics;
-  double tokens = 0, ended_tokens = 0, kept_mass = 0, entropy = 0;
-  double shortest = 1e18, longest = 0, ended_shortest = 1e18, ended_longest = 0, ended = 0;
-  for (const Sample& s : r.samples) {
-    const double n = static_cast<double>(s.ids.size());
-    tokens += n;
-    shortest = std::min(shortest, n);
-    longest = std::max(longest, n);
-    for (const float k : s.log_kept_mass) kept_mass += std::exp(double{k});
-    for (const float h : s.entropy) entropy += double{h};
-    if (s.finish == Finish::kLength) continue;
-    ended += 1;
-    ended_tokens += n;
-    ended_shortest = std::min(ended_shortest, n);
-    ended_longest = std::max(ended_longest, n);
-  }
-  const double count = static_cast<double>(r.samples.size());
-  m["completions/mean_length"] = tokens / count;
-  m["completions/min_length"] = shortest;
-  m["completions/max_length"] = longest;
-  m["completions/clipped_ratio"] = 1.0 - ended / count;
-  m["completions/mean_terminated_length"] = ended > 0 ? ended_tokens / ended : 0.0;
-  m["completions/min_terminated_length"] = ended > 0 ? ended_shortest : 0.0;
-  m["completions/max_terminated_length"] = ended_longest;
-  m["sampling/kept_mass"] = kept_mass / tokens;
-  m["entropy"] = entropy / tokens;
-  m["reward"] = r.advantages.reward_mean;
-  m["reward_std"] = r.advantages.reward_std;
-  m["frac_reward_zero_std"] = r.advantages.frac_reward_zero_std;
-  for (size_t k = 0; k < parts_.rewards.size(); ++k) {
-    m["rewards/" + parts_.rewards[k].name + "/mean"] = r.advantages.function_means[k];
-    m["rewards/" + parts_.rewards[k].name + "/std"] = r.advantages.function_stds[k];
-  }
-  double missing = 0;
-  for (const float v : r.scores.values) missing += std::isnan(v) ? 1.0 : 0.0;
-  m["frac_reward_nan"] = missing / static_cast<double>(r.scores.values.size());
+  token_metrics(r);
 }
 
 Rollout OnlineTrainer::step() {

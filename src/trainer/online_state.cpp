@@ -29,6 +29,7 @@ void OnlineTrainer::save(const std::filesystem::path& folder) const {
   if (reference_ && parts_.config.ref_sync_every > 0) {
     write_hf_folder(folder / kReferenceFolder, policy_.source(), reference_->lm().write_tensors(), {});
   }
+  if (parts_.critic) parts_.critic->save(folder);
   const PromptSampler::State sampler = sampler_.state();
   const Json state{{"step", state_.step},
                    {"num_tokens", state_.num_tokens},
@@ -36,7 +37,12 @@ void OnlineTrainer::save(const std::filesystem::path& folder) const {
                    {"sampler_epoch", sampler.epoch},
                    {"sampler_position", sampler.position},
                    {"data_hash", parts_.prompts.content_hash},
-                   {"seed", parts_.seed}};
+                   {"seed", parts_.seed},
+                   {"kl_coef", kl_.state().coef},
+                   {"kl_updates", kl_.state().updates},
+                   {"reward_count", state_.reward_scale.count},
+                   {"reward_mean", state_.reward_scale.mean},
+                   {"reward_m2", state_.reward_scale.m2}};
   write_file_atomically(folder / kStateFile, state.dump(2) + "\n");
 }
 
@@ -57,8 +63,12 @@ void OnlineTrainer::load(const std::filesystem::path& folder) {
   optimizer_.load(folder / kOptimizerFile, required<int64_t>(state, "optimizer_steps"));
   sampler_.restore({required<uint64_t>(state, "sampler_epoch"),
                     required<uint64_t>(state, "sampler_position")});
+  kl_.restore({required<double>(state, "kl_coef"), required<int64_t>(state, "kl_updates")});
+  state_.reward_scale = {required<int64_t>(state, "reward_count"), required<double>(state, "reward_mean"),
+                         required<double>(state, "reward_m2")};
+  if (parts_.critic) parts_.critic->load(folder);
   if (reference_moves) {
-    reference_ = ReferenceModel::load((folder / kReferenceFolder).string(), policy_.lm().dtype());
+    reference_ = ReferenceModel::load((folder / kReferenceFolder).string(), reference_dtype());
   }
 }
 
@@ -71,7 +81,8 @@ uint64_t OnlineTrainer::checkpoint_bytes() const {
   uint64_t weights = 0;
   for (const auto& p : policy_.lm().parameters()) weights += static_cast<uint64_t>(p->elements()) * 4;
   const uint64_t copies = reference_ && parts_.config.ref_sync_every > 0 ? 2 : 1;
-  return copies * weights + optimizer_.bytes() + (uint64_t{1} << 22);
+  const uint64_t critic = parts_.critic ? parts_.critic->bytes() : 0;
+  return copies * weights + optimizer_.bytes() + critic + (uint64_t{1} << 22);
 }
 
 }  // namespace temper

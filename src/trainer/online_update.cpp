@@ -1,6 +1,6 @@
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -12,7 +12,6 @@
 #include "temper/core/error.h"
 #include "temper/data/packing.h"
 #include "temper/nn/finite.h"
-#include "temper/objective/entropy.h"
 #include "temper/trainer/online.h"
 
 namespace temper {
@@ -20,8 +19,13 @@ namespace temper {
 /// What a rollout's optimizer steps add up to.
 struct OnlineTrainer::StepSums {
   MetricSums metrics;
+  MetricSums step_metrics;  // Of the optimizer step under way.
   double loss = 0;
   double grad_norm = 0;
+  double value_grad_norm = 0;
+  double value_seconds = 0;
+  double kl_coef = 0;    // That of this rollout.
+  bool stopped = false;  // The policy moved too far for another optimizer step.
   int64_t optimizer_steps = 0;
   int64_t compared = 0;
   int64_t mismatched = 0;
@@ -49,116 +53,16 @@ int64_t different_bits(const at::Tensor& a, const at::Tensor& b) {
   return count;
 }
 
+at::Tensor as_tensor(std::vector<float> values) {
+  return at::from_blob(values.data(), {std::ssize(values)}, at::kFloat).clone();
+}
+
+/// Hidden rows [N, width] of a training forward.
+at::Tensor trunk_rows(ForwardTape& tape, int64_t width) {
+  return at::from_blob(tape.hidden.data(), {tape.batch.rows(), width}, at::kFloat);
+}
+
 }  // namespace
-
-bool OnlineTrainer::trained_on(const Rollout& r, size_t sample) const {
-  if (parts_.config.mask_truncated && r.samples[sample].finish == Finish::kLength) return false;
-  const bool zero = r.advantages.values[sample] == 0.0;
-  return !(zero && parts_.config.skip_dead_groups && !parts_.algorithm.trains_on_zero);
-}
-
-std::vector<OnlineTrainer::MicroBatch> OnlineTrainer::micro_batches(const Rollout& r, size_t begin,
-                                                                    size_t end) const {
-  const size_t group = static_cast<size_t>(parts_.config.group_size);
-  const int64_t limit = parts_.config.micro_batch_tokens;
-  std::vector<MicroBatch> out;
-  int64_t tokens = 0;
-  const auto length = [&](size_t s) { return std::ssize(r.samples[s].ids); };
-  for (size_t p = begin; p < end; ++p) {
-    Part part{p, {}};
-    const int64_t prompt = std::ssize(r.request.prompts[p]);
-    int64_t whole = prompt;
-    for (size_t s = p * group; s < (p + 1) * group; ++s) {
-      if (!trained_on(r, s)) continue;
-      part.samples.push_back(s);
-      whole += length(s);
-    }
-    if (part.samples.empty()) continue;
-    if (out.empty() || tokens + whole > limit) {
-      out.emplace_back();
-      tokens = 0;
-    }
-    if (tokens + whole <= limit) {
-      out.back().push_back(std::move(part));
-      tokens += whole;
-      continue;
-    }
-    // Only a group that no micro-batch can hold is cut, its prompt computed once for each piece.
-    for (const size_t s : part.samples) {
-      if (!out.back().empty() && tokens + length(s) > limit) {
-        out.emplace_back();
-        tokens = 0;
-      }
-      if (out.back().empty()) {
-        out.back().push_back({p, {}});
-        tokens = prompt;
-      }
-      out.back().back().samples.push_back(s);
-      tokens += length(s);
-    }
-  }
-  return out;
-}
-
-StepTotals OnlineTrainer::totals(const Rollout& r, size_t begin, size_t end) const {
-  const size_t group = static_cast<size_t>(parts_.config.group_size);
-  StepTotals t;
-  t.max_completion_tokens = parts_.rollout.max_new_tokens;
-  std::vector<float> entropy;
-  for (size_t s = begin * group; s < end * group; ++s) {
-    t.sequences += 1;
-    if (parts_.config.mask_truncated && r.samples[s].finish == Finish::kLength) continue;
-    t.tokens += static_cast<double>(r.samples[s].ids.size());
-    entropy.insert(entropy.end(), r.samples[s].entropy.begin(), r.samples[s].entropy.end());
-  }
-  if (parts_.config.top_entropy_quantile < 1.0 && !entropy.empty()) {
-    const std::vector<float> ones(entropy.size(), 1.0f);
-    const EntropyCut cut =
-        entropy_threshold(entropy, ones, 1.0 - parts_.config.top_entropy_quantile);
-    t.entropy_threshold = cut.threshold;
-    t.entropy_tokens = static_cast<double>(cut.tokens);
-  }
-  return t;
-}
-
-RolloutBatch OnlineTrainer::make_batch(const Rollout& r, const MicroBatch& batch,
-                                       const std::vector<int32_t>& sequence) const {
-  const int64_t n = std::ssize(sequence);
-  RolloutBatch b;
-  b.old_logprobs = at::empty({n}, at::kFloat);
-  b.mask = at::empty({n}, at::kFloat).fill_(1.0);
-  b.sequence = at::empty({n}, at::kLong);
-  std::vector<float> advantages;
-  int64_t at_token = 0;
-  for (const Part& part : batch) {
-    for (const size_t s : part.samples) {
-      const auto& old = r.samples[s].logprobs;
-      std::copy(old.begin(), old.end(), b.old_logprobs.data_ptr<float>() + at_token);
-      at_token += std::ssize(old);
-      advantages.push_back(static_cast<float>(r.advantages.values[s]));
-    }
-  }
-  std::copy(sequence.begin(), sequence.end(), b.sequence.data_ptr<int64_t>());
-  b.sequences = std::ssize(advantages);
-  b.advantages = at::from_blob(advantages.data(), {b.sequences}, at::kFloat).clone();
-  return b;
-}
-
-/// The scores that sampling recorded: by the exactness contract those of the first update.
-TokenScores OnlineTrainer::recorded_scores(const Rollout& r, const MicroBatch& batch,
-                                           const at::Tensor& logprobs) const {
-  TokenScores recorded{logprobs, at::empty_like(logprobs)};
-  float* to = recorded.entropy.data_ptr<float>();
-  for (const Part& part : batch) {
-    for (const size_t s : part.samples) {
-      const Sample& sample = r.samples[s];
-      TEMPER_CHECK(sample.entropy.size() == sample.ids.size(), "[update] completion ", s, " has ",
-                   sample.entropy.size(), " entropies for ", sample.ids.size(), " tokens");
-      to = std::copy(sample.entropy.begin(), sample.entropy.end(), to);
-    }
-  }
-  return recorded;
-}
 
 /// The objective at some scores, and its gradients by them.
 OnlineTrainer::Evaluation OnlineTrainer::evaluate(const Rollout& r, const MicroBatch& batch,
@@ -208,17 +112,14 @@ void OnlineTrainer::check_finite(const Rollout& r, const MicroBatch& batch,
 
 void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
                                     const StepTotals& totals, bool first, StepSums& sums) {
-  std::vector<PackedGroup> groups;
-  for (const Part& part : batch) {
-    groups.push_back({r.request.prompts[part.prompt], {}});
-    for (const size_t s : part.samples) groups.back().completions.emplace_back(r.samples[s].ids);
-  }
-  CompletionBatch packed = pack_completions(groups);
+  CompletionBatch packed = pack(r, batch, Tail::kLeftOut);
   const ScoreRequest request{std::move(packed.rows), std::move(packed.targets)};
   const double temperature = parts_.rollout.temperature;
   RolloutBatch b = make_batch(r, batch, packed.sequence);
   b.totals = totals;
-  if (reference_) {
+  if (!r.ref_logprobs.empty()) {
+    b.ref_logprobs = as_tensor(gather(r, batch, r.ref_logprobs));
+  } else if (reference_) {
     const Stopwatch watch;
     b.ref_logprobs = temper::score(reference_->lm(), packed.tokens, request, temperature).logprobs;
     sums.reference_seconds += watch.seconds();
@@ -244,25 +145,81 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   }
   if (!tape_.as_expected) e = evaluate(r, batch, b, scores);
   sums.loss += e.loss;
-  score_backward(policy_.lm(), tape_, e.gradients.logprobs, e.gradients.entropy);
-  sums.metrics.merge(e.metrics);
+  at::Tensor dhidden;
+  if (parts_.critic && parts_.critic->on_trunk()) {
+    const at::Tensor hidden = trunk_rows(tape_.forward, policy_.lm().config().hidden_size);
+    if (parts_.critic->joint()) dhidden = at::zeros_like(hidden);
+    sums.metrics.merge(parts_.critic->train_head(hidden, tape_.request.rows,
+                                                 value_batch(r, batch, totals),
+                                                 dhidden.defined() ? &dhidden : nullptr).metrics);
+  }
+  score_backward(policy_.lm(), tape_, e.gradients.logprobs, e.gradients.entropy, dhidden);
+  sums.step_metrics.merge(e.metrics);
+  if (parts_.critic && !parts_.critic->on_trunk()) train_critic(r, batch, totals, sums);
 }
 
-void OnlineTrainer::optimizer_step(const Rollout& r, size_t begin, size_t end, bool first,
-                                   StepSums& sums) {
-  const StepTotals t = totals(r, begin, end);
-  const auto batches = micro_batches(r, begin, end);
+ValueBatch OnlineTrainer::value_batch(const Rollout& r, const MicroBatch& batch,
+                                      const StepTotals& totals) const {
+  ValueBatch v;
+  v.old_values = as_tensor(gather(r, batch, r.values));
+  v.returns = as_tensor(gather(r, batch, r.advantages.returns));
+  v.mask = at::ones_like(v.returns);
+  v.totals = totals;
+  return v;
+}
+
+/// The critic's share of a micro-batch, where the policy has none or is done with its own.
+void OnlineTrainer::train_critic(const Rollout& r, const MicroBatch& batch, const StepTotals& totals,
+                                 StepSums& sums) {
+  const Stopwatch watch;
+  const CompletionBatch packed = pack(r, batch, Tail::kLeftOut);
+  ValueBatch targets = value_batch(r, batch, totals);
+  Critic& critic = *parts_.critic;
+  const LossOutput out =
+      critic.on_trunk()
+          ? critic.train_head(policy_.lm().forward(packed.tokens), packed.rows, std::move(targets), nullptr)
+          : critic.train(packed.tokens, packed.rows, std::move(targets), tape_.forward);
+  sums.metrics.merge(out.metrics);
+  sums.value_seconds += watch.seconds();
+}
+
+void OnlineTrainer::optimizer_step(const Rollout& r, Prompts prompts, bool first, StepSums& sums) {
+  StepTotals t = totals(r, prompts);
+  const double initial_kl = parts_.algorithm.initial_kl_coef();
+  t.kl_scale = initial_kl > 0 ? sums.kl_coef / initial_kl : 1.0;
+  const auto batches = micro_batches(r, prompts, false);
   if (batches.empty()) return;  // Nothing to learn from: weights and moments stay as they are.
   const double rate = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
+  const bool warming = parts_.critic && r.step < parts_.critic->config().warmup_steps;
+  sums.step_metrics = {};
   try {
-    for (const MicroBatch& batch : batches) run_micro_batch(r, batch, t, first, sums);
-    policy_.lm().finish_gradients();
-    sums.grad_norm += optimizer_.step(rate).grad_norm;
+    for (const MicroBatch& batch : batches) {
+      warming ? train_critic(r, batch, t, sums) : run_micro_batch(r, batch, t, first, sums);
+    }
+    // Both are checked before either moves: a step is made as a whole or not at all.
+    if (!warming) policy_.lm().finish_gradients();
+    if (parts_.critic) {
+      parts_.critic->check_gradients();
+      if (!warming) (void)optimizer_.gradient_norm();
+    }
+    if (!warming) {
+      sums.grad_norm += optimizer_.step(rate).grad_norm;
+    }
+    if (parts_.critic) {
+      sums.value_grad_norm += parts_.critic->step(rate, parts_.schedule.learning_rate);
+    }
   } catch (...) {
     policy_.lm().zero_gradients();  // Half a gradient must not end up in the caller's next step.
+    if (parts_.critic) parts_.critic->zero_gradients();
     throw;
   }
+  sums.metrics.merge(sums.step_metrics);
   sums.optimizer_steps++;
+  Metrics now;
+  sums.step_metrics.write_to(now);
+  const auto moved = now.find("policy/kl_old_new");
+  const double limit = 1.5 * parts_.algorithm.target_kl;
+  sums.stopped = limit > 0 && moved != now.end() && moved->second > limit;
   const auto every = parts_.config.ref_sync_every;
   if (reference_ && every > 0 && optimizer_.steps() % every == 0) {
     reference_->sync(policy_, parts_.config.ref_sync_mix);
@@ -272,36 +229,47 @@ void OnlineTrainer::optimizer_step(const Rollout& r, size_t begin, size_t end, b
 void OnlineTrainer::update(Rollout& r) {
   const Stopwatch watch;
   StepSums sums;
-  const size_t prompts = r.rows.size();
-  const size_t parts = static_cast<size_t>(parts_.config.minibatches);
-  for (int64_t pass = 0; pass < parts_.config.iterations; ++pass) {
-    for (size_t i = 0; i < parts; ++i) {
-      optimizer_step(r, prompts * i / parts, prompts * (i + 1) / parts, pass == 0 && i == 0, sums);
+  sums.kl_coef = kl_.coef();
+  steer_kl(r);
+  int64_t planned = 0;
+  for (int64_t pass = 0; pass < parts_.config.iterations && !sums.stopped; ++pass) {
+    for (const std::vector<size_t>& prompts : minibatches(r, pass)) {
+      optimizer_step(r, prompts, planned++ == 0, sums);
+      if (sums.stopped) break;
     }
   }
+  update_metrics(r, sums, planned);
+  state_.step++;
+  for (const auto& prompt : r.request.prompts) {
+    state_.num_tokens += static_cast<double>(std::ssize(prompt) * r.request.group_size);
+  }
+  for (const Sample& s : r.samples) state_.num_tokens += static_cast<double>(s.ids.size());
+  Metrics& m = r.metrics;
+  m["num_tokens"] = state_.num_tokens;
+  m["epoch"] = epoch();
+  const double seconds = std::max(1e-9, watch.seconds() - sums.reference_seconds - sums.value_seconds);
+  m["time/update"] = seconds;
+  if (sums.reference_seconds > 0) m["time/reference"] = sums.reference_seconds;
+  if (parts_.critic) m["time/update_values"] = sums.value_seconds;
+  m["update/tokens_per_second"] = static_cast<double>(sums.trained_tokens) / seconds;
+}
+
+/// What a rollout's optimizer steps left to say. @param planned  steps that were gone through.
+void OnlineTrainer::update_metrics(Rollout& r, const StepSums& sums, int64_t planned) const {
   Metrics& m = r.metrics;
   const double rollout_entropy = m["entropy"];
   sums.metrics.write_to(m);
   m["entropy"] = rollout_entropy;  // Over every token, where the loss saw only those it trains on.
   const double steps = static_cast<double>(std::max<int64_t>(1, sums.optimizer_steps));
-  m["loss"] = sums.loss / static_cast<double>(parts_.config.iterations * parts_.config.minibatches);
+  m["loss"] = sums.loss / static_cast<double>(planned);
   m["grad_norm"] = sums.grad_norm / steps;
   m["learning_rate"] = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
   if (parts_.config.check_exact) {
     m["sampling/compared_tokens"] = static_cast<double>(sums.compared);
     m["sampling/mismatched_tokens"] = static_cast<double>(sums.mismatched);
   }
-  state_.step++;
-  for (const auto& prompt : r.request.prompts) {
-    state_.num_tokens += static_cast<double>(std::ssize(prompt) * r.request.group_size);
-  }
-  for (const Sample& s : r.samples) state_.num_tokens += static_cast<double>(s.ids.size());
-  m["num_tokens"] = state_.num_tokens;
-  m["epoch"] = epoch();
-  m["time/update"] = watch.seconds() - sums.reference_seconds;
-  if (reference_) m["time/reference"] = sums.reference_seconds;
-  m["update/tokens_per_second"] = static_cast<double>(sums.trained_tokens) /
-                                  std::max(1e-9, watch.seconds() - sums.reference_seconds);
+  if (parts_.critic) m["value_grad_norm"] = sums.value_grad_norm / steps;
+  if (parts_.algorithm.target_kl > 0) m["policy/stopped_early"] = sums.stopped ? 1.0 : 0.0;
 }
 
 }  // namespace temper

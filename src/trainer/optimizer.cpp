@@ -43,16 +43,20 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, OptimizerConfig config)
   }
 }
 
-Optimizer::Result Optimizer::step(double learning_rate) {
+double Optimizer::gradient_norm() const {
   std::vector<double> squares;
-  for (Parameter* p : parameters_) {
+  for (const Parameter* p : parameters_) {
     const double s = kernels::sum_of_squares(p->grad_data(), p->elements());
     TEMPER_CHECK(std::isfinite(s), "[optimizer] the gradient of ", p->name,
                  " is not finite; the weights were left as they are. Lower the learning rate, or "
                  "check the rewards of this step.");
     squares.push_back(s);
   }
-  const Result result{kernels::global_norm(squares), true};
+  return kernels::global_norm(squares);
+}
+
+Optimizer::Result Optimizer::step(double learning_rate) {
+  const Result result{gradient_norm(), true};
   const auto scale =
       static_cast<float>(kernels::clip_factor(result.grad_norm, config_.max_grad_norm));
   ++steps_;

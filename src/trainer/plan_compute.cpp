@@ -107,10 +107,9 @@ std::vector<PlanPhase> phases(const PlanInput& in) {
   const Tokens t(in.batch);
   std::vector<PlanPhase> out{rollout_phase(in, t)};
   if (in.reference != ReferencePlacement::kNone) {
-    PlanPhase p = forward_phase("reference", in.policy, t);
-    p.head = 2 * count(in.policy).head * t.scored;
-    const auto passes = static_cast<double>(in.batch.iterations);
-    out.push_back({p.name, passes * p.trunk, passes * p.head, passes * p.attention, 0});
+    // Once a rollout: its log-probs serve every pass.
+    out.push_back(forward_phase("reference", in.policy, t));
+    out.back().head = 2 * count(in.policy).head * t.scored;
   }
   for (const PlannedReward& r : in.rewards) out.push_back(forward_phase("reward", r.model, t));
   if (in.value != ValuePlacement::kNone) out.push_back(value_phase(in, t));

@@ -6,33 +6,66 @@
 #include "temper/trainer/run_config.h"
 
 namespace temper {
+namespace {
 
-PlanInput plan_input(const GrpoRunConfig& config, const ModelConfig& model,
-                     const std::vector<int64_t>& prompt_tokens, int64_t held_out) {
-  const OnlineConfig& o = config.grpo.online;
+PlanBatch plan_batch(const OnlineRunConfig& run, const OnlineConfig& online,
+                     const PlanSources& sources) {
+  PlanBatch b;
+  b.prompts = online.prompts_per_step;
+  b.group_size = online.group_size;
+  if (const auto& tokens = sources.prompt_tokens; !tokens.empty()) {
+    b.prompt_tokens = *std::max_element(tokens.begin(), tokens.end());
+    const auto sum = std::accumulate(tokens.begin(), tokens.end(), int64_t{0});
+    b.mean_prompt_tokens = std::max<int64_t>(1, sum / std::ssize(tokens));
+  }
+  b.mean_completion_tokens = run.rollout.max_new_tokens;
+  b.iterations = online.iterations;
+  b.minibatches = online.minibatches;
+  b.micro_batch_tokens = online.micro_batch_tokens;
+  b.gradient_checkpointing = online.gradient_checkpointing;
+  if (run.eval.every >= 0) {
+    b.held_out_prompts = run.eval.prompts > 0 ? std::min(sources.held_out, run.eval.prompts)
+                                              : sources.held_out;
+  }
+  return b;
+}
+
+/// Settings that make an algorithm need a reference, turned off.
+std::string without_reference(const OnlineAlgorithm& a) {
+  if (a.kl.reward_coef == 0) return "loss.kl_coef=0";
+  return a.loss_kl_coef == 0 ? "kl.reward_coef=0"
+                             : "kl.reward_coef=0 --set " + a.name + ".loss.kl_coef=0";
+}
+
+PlanInput online_input(const OnlineRunConfig& run, const OnlineConfig& online,
+                       const OnlineAlgorithm& algorithm, const PlanSources& sources) {
   PlanInput in;
-  in.policy = model;
-  in.dtype = parse_weight_dtype(config.trainer.weights);
-  if (grpo(config.grpo).needs_reference) in.reference = ReferencePlacement::kCopy;
-  in.rollout = config.rollout;
-  PlanBatch& b = in.batch;
-  b.prompts = o.prompts_per_step;
-  b.group_size = o.group_size;
-  if (!prompt_tokens.empty()) {
-    b.prompt_tokens = *std::max_element(prompt_tokens.begin(), prompt_tokens.end());
-    const auto sum = std::accumulate(prompt_tokens.begin(), prompt_tokens.end(), int64_t{0});
-    b.mean_prompt_tokens = std::max<int64_t>(1, sum / std::ssize(prompt_tokens));
-  }
-  b.mean_completion_tokens = config.rollout.max_new_tokens;
-  b.iterations = o.iterations;
-  b.minibatches = o.minibatches;
-  b.micro_batch_tokens = o.micro_batch_tokens;
-  b.gradient_checkpointing = o.gradient_checkpointing;
-  if (config.eval.every >= 0) {
-    b.held_out_prompts =
-        config.eval.prompts > 0 ? std::min(held_out, config.eval.prompts) : held_out;
-  }
-  in.saves = config.trainer.save_model || config.trainer.checkpoint_every > 0;
+  in.algorithm = algorithm.name;
+  in.no_reference = without_reference(algorithm);
+  in.policy = sources.policy;
+  in.dtype = parse_weight_dtype(run.trainer.weights);
+  if (algorithm.needs_reference) in.reference = ReferencePlacement::kCopy;
+  const WeightDType reward_dtype = parse_weight_dtype(run.reward_model.weights);
+  for (const ModelConfig& reward : sources.rewards) in.rewards.push_back({reward, reward_dtype});
+  in.rollout = run.rollout;
+  in.batch = plan_batch(run, online, sources);
+  in.saves = run.trainer.save_model || run.trainer.checkpoint_every > 0;
+  return in;
+}
+
+}  // namespace
+
+PlanInput plan_input(const GrpoRunConfig& config, const PlanSources& sources) {
+  return online_input(config, config.grpo.online, grpo(config.grpo), sources);
+}
+
+PlanInput plan_input(const PpoRunConfig& config, const PlanSources& sources) {
+  PlanInput in = online_input(config, config.ppo.online, ppo(config.ppo), sources);
+  const bool own = config.ppo.value.model == "own";
+  in.value = own ? ValuePlacement::kOwn : ValuePlacement::kSharedTrunk;
+  in.value_model = sources.value           ? *sources.value
+                   : sources.rewards.empty() ? sources.policy
+                                             : sources.rewards.front();
   return in;
 }
 

@@ -82,7 +82,12 @@ WeightBytes weight_bytes(const std::vector<Weight>& weights, WeightDType dtype,
     const auto elements = static_cast<uint64_t>(w.elements() * w.copies);
     const bool rounded = w.matrix && dtype != WeightDType::kFloat32;
     if (trains || !rounded) b.masters += kFloat * elements;
-    if (rounded) b.copies += 2 * elements;
+    if (rounded && dtype == WeightDType::kInt8) {
+      const auto scales = static_cast<uint64_t>(kernels::scale_elements(w.n, w.k) * w.copies);
+      b.copies += elements + kFloat * scales;
+    } else if (rounded) {
+      b.copies += 2 * elements;
+    }
     if (trains) b.gradients += kFloat * elements;
     if (trains) b.moments += 2 * kFloat * elements;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "run_rewards.h"
 #include "stopwatch.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
@@ -34,24 +35,32 @@ std::optional<Checkpoint> find_checkpoint(const RunOptions& o) {
   return newest_complete_checkpoint(cleaned.path());
 }
 
-/// One call of `train_grpo`.
-class GrpoRun {
+/// A trainer over a policy; the rest is the algorithm's.
+using MakeTrainer =
+    std::function<std::unique_ptr<OnlineTrainer>(PolicyModel&, OnlineTrainer::Parts, const ModelRewards&)>;
+
+/// One call of `train_grpo` or `train_ppo`.
+class OnlineRun {
  public:
-  GrpoRun(const GrpoRunConfig& config, const RunOptions& options)
-      : config_(config), options_(options),
+  /// @param text  the complete configuration.
+  OnlineRun(const OnlineRunConfig& config, std::string text, const RunOptions& options,
+            const MakeTrainer& make)
+      : config_(config), text_(std::move(text)), options_(options),
         checkpoint_(find_checkpoint(options)),
         task_(make_task(config.task)),
         policy_(PolicyModel::load(checkpoint_ ? (checkpoint_->folder / "model").string() : config.model,
                                   dtype())),
-        trainer_(policy_, config.grpo, parts()), diagnosis_(diagnosis_config()),
+        model_rewards_(load_model_rewards(config.reward_model)),
+        owned_trainer_(make(policy_, parts(), model_rewards_)), trainer_(*owned_trainer_),
+        diagnosis_(diagnosis_config()),
         folder_(options.resume ? RunFolder::resume(options.output) : RunFolder::create(options.output)) {
     if (checkpoint_) restore();
     hold_out();
   }
 
   RunResult train() {
-    folder_.write_config(config_text(config_));
-    const RunInfo info{folder_.path(), config_text(config_), trainer_.total_steps(),
+    folder_.write_config(text_);
+    const RunInfo info{folder_.path(), text_, trainer_.total_steps(),
                        trainer_.steps_done(), model_line(), TEMPER_VERSION};
     each([&](Observer& o) { o.on_start(info); });
     const Stopwatch watch;
@@ -73,6 +82,11 @@ class GrpoRun {
     return parse_weight_dtype(config_.trainer.weights);
   }
 
+  std::optional<WeightDType> reference_dtype() const {
+    const std::string& name = config_.trainer.reference_weights;
+    return name == "same" ? std::nullopt : std::optional(parse_weight_dtype(name));
+  }
+
   bool exact() const { return config_.trainer.kernels == "cpu"; }
 
   /// LibTorch's products round by shape: there mismatched tokens are no finding.
@@ -84,10 +98,27 @@ class GrpoRun {
 
   RewardConfig reward_config() const {
     RewardConfig reward = config_.reward;
-    if (reward.functions.empty()) reward.functions = task_.default_rewards;
-    TEMPER_CHECK(!reward.functions.empty(), "reward.functions is empty and task ", config_.task.name,
-                 " has no reward of its own: name one (temper train grpo --keys lists them)");
+    const bool by_model = !config_.reward_model.models.empty();
+    if (reward.functions.empty() && !by_model) reward.functions = task_.default_rewards;
+    TEMPER_CHECK(!reward.functions.empty() || by_model || !options_.rewards.empty(),
+                 "reward.functions is empty and task ",
+                 config_.task.name, " has no reward of its own: name one (--keys lists them), or a "
+                 "model in reward_model.models");
     return reward;
+  }
+
+  std::vector<NamedReward> rewards() const {
+    const RewardConfig by_rule = reward_config();
+    std::vector<NamedReward> out = options_.rewards;
+    if (!by_rule.functions.empty()) {
+      const auto named = make_rewards(by_rule, config_.rollout.max_new_tokens);
+      out.insert(out.end(), named.begin(), named.end());
+    }
+    if (!model_rewards_.models.empty()) {
+      out.push_back({"reward_model", model_reward(model_rewards_, config_.reward_model, policy_),
+                     config_.reward_model.weight});
+    }
+    return out;
   }
 
   OnlineTrainer::Parts parts() const {
@@ -103,10 +134,11 @@ class GrpoRun {
     p.rollout = config_.rollout;
     p.optimizer = config_.optimizer;
     p.schedule = config_.schedule;
-    p.rewards = make_rewards(reward_config(), config_.rollout.max_new_tokens);
+    p.rewards = rewards();
     p.prompts = task_.train;
     p.total_steps = config_.trainer.steps;
     p.seed = static_cast<uint64_t>(config_.trainer.seed);
+    p.reference_weights = reference_dtype();
     return p;
   }
 
@@ -119,12 +151,13 @@ class GrpoRun {
                    ", or use --force to go on with other numbers");
     };
     check("weights", config_.trainer.weights);
+    check("reference_weights", config_.trainer.reference_weights);
     check("kernels", config_.trainer.kernels);
   }
 
   void restore() {
-    if (trainer_.has_reference() && config_.grpo.online.ref_sync_every == 0) {
-      trainer_.set_reference(ReferenceModel::load(config_.model, dtype()));
+    if (trainer_.has_reference() && trainer_.parts().config.ref_sync_every == 0) {
+      trainer_.set_reference(ReferenceModel::load(config_.model, reference_dtype().value_or(dtype())));
     }
     trainer_.load(checkpoint_->folder);
     const Json state = Json::parse(read_text_file(checkpoint_->folder / "run.json"), nullptr, false);
@@ -214,7 +247,8 @@ class GrpoRun {
     CheckpointWriter writer = folder_.begin(trainer_.steps_done(), trainer_.checkpoint_bytes());
     trainer_.save(writer.folder());
     const Json state{{"diagnosis", diagnosis_.state()}, {"best_score", best_score_}, {"best_step", best_step_},
-                     {"weights", config_.trainer.weights}, {"kernels", config_.trainer.kernels}};
+                     {"weights", config_.trainer.weights}, {"reference_weights", config_.trainer.reference_weights},
+                     {"kernels", config_.trainer.kernels}};
     write_file_atomically(writer.folder() / "run.json", state.dump(2) + "\n");
     const fs::path done = writer.commit();
     each([&](Observer& o) { o.on_checkpoint(trainer_.steps_done(), done); });
@@ -229,12 +263,15 @@ class GrpoRun {
     policy_.save(result_.model);
   }
 
-  const GrpoRunConfig& config_;
+  const OnlineRunConfig& config_;
+  const std::string text_;
   const RunOptions& options_;
   std::optional<Checkpoint> checkpoint_;
   Task task_;
   PolicyModel policy_;
-  GrpoTrainer trainer_;
+  ModelRewards model_rewards_;
+  std::unique_ptr<OnlineTrainer> owned_trainer_;
+  OnlineTrainer& trainer_;
   Diagnosis diagnosis_;
   RunFolder folder_;  // Made last: a wrong setting leaves no half-made folder.
   std::vector<Example> held_out_;
@@ -251,7 +288,11 @@ std::vector<std::shared_ptr<Observer>> default_observers() {
           std::make_shared<TensorBoardObserver>()};
 }
 
-RunResult train_grpo(const GrpoRunConfig& config, const RunOptions& options) {
+namespace {
+
+/// What must be known before anything is loaded, and the settings of the whole process.
+RunResult run(const OnlineRunConfig& config, std::string text, const RunOptions& options,
+              const MakeTrainer& make) {
   TEMPER_CHECK(!config.model.empty(), "no model was named: give --model or the config key \"model\"");
   TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
   if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
@@ -259,7 +300,30 @@ RunResult train_grpo(const GrpoRunConfig& config, const RunOptions& options) {
   if (config.trainer.kernels != "cpu") {
     log_info("reference kernels: slow, and sampling/mismatched_tokens will not be 0");
   }
-  return GrpoRun(config, options).train();
+  return OnlineRun(config, std::move(text), options, make).train();
+}
+
+}  // namespace
+
+RunResult train_grpo(const GrpoRunConfig& config, const RunOptions& options) {
+  return run(config, config_text(config), options,
+             [&](PolicyModel& policy, OnlineTrainer::Parts parts, const ModelRewards&) {
+               return std::make_unique<GrpoTrainer>(policy, config.grpo, std::move(parts));
+             });
+}
+
+RunResult train_ppo(const PpoRunConfig& config, const RunOptions& options) {
+  return run(config, config_text(config), options,
+             [&](PolicyModel& policy, OnlineTrainer::Parts parts, const ModelRewards& rewards) {
+               std::optional<ValueModel> value;
+               if (config.ppo.value.model == "own") {
+                 const RewardModel* from = rewards.models.empty() ? nullptr : rewards.models[0].get();
+                 value = make_value_model(config.ppo.value, config.model, from,
+                                          parse_weight_dtype(config.trainer.weights));
+               }
+               return std::make_unique<PpoTrainer>(policy, config.ppo, std::move(parts),
+                                                   std::move(value));
+             });
 }
 
 }  // namespace temper

@@ -6,29 +6,35 @@
 #include "temper/core/error.h"
 
 namespace temper {
+
+std::vector<std::string> reference_weight_names() {
+  std::vector<std::string> names = weight_dtype_names();
+  names.insert(names.begin(), "same");
+  return names;
+}
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr std::string_view kLossKey = "grpo.loss.name";
 
 /// The loss must be known before its settings can be: it decides which there are.
-void select_loss(GrpoRunConfig& config, const Json& json, const std::vector<std::string>& assignments) {
-  const Json::json_pointer pointer("/grpo/loss/name");
+void select_loss(RolloutLoss& loss, const std::string& section, const Json& json,
+                 const std::vector<std::string>& assignments) {
+  const Json::json_pointer pointer("/" + section + "/loss/name");
   if (json.contains(pointer) && json.at(pointer).is_string()) {
-    config.grpo.loss.select(json.at(pointer).get<std::string>());
+    loss.select(json.at(pointer).get<std::string>());
   }
+  const std::string key = section + ".loss.name=";
   for (const auto& a : assignments) {
-    if (a.starts_with(kLossKey) && a.size() > kLossKey.size() && a[kLossKey.size()] == '=') {
-      config.grpo.loss.select(a.substr(kLossKey.size() + 1));
-    }
+    if (a.starts_with(key)) loss.select(a.substr(key.size()));
   }
 }
 
-}  // namespace
-
-GrpoRunConfig read_grpo_config(const std::string& json_text, const std::string& source,
-                               const std::vector<std::string>& assignments) {
-  GrpoRunConfig config;
+/// @param loss  of the algorithm's settings. @param section  their name.
+template <class Config>
+Config read_config(const std::string& json_text, const std::string& source,
+                   const std::vector<std::string>& assignments, RolloutLoss& (*loss)(Config&),
+                   const char* section) {
+  Config config;
   Json json = Json::object();
   if (!json_text.empty()) {
     try {
@@ -37,7 +43,7 @@ GrpoRunConfig read_grpo_config(const std::string& json_text, const std::string& 
       fail(source, ": not valid JSON: ", e.what());
     }
   }
-  select_loss(config, json, assignments);
+  select_loss(loss(config), section, json, assignments);
   config_from_json(config_fields(config), json, source);
   for (const auto& a : assignments) config_set(config_fields(config), a);
   if (!config.data_path.empty()) config.task.path = config.data_path;
@@ -45,12 +51,12 @@ GrpoRunConfig read_grpo_config(const std::string& json_text, const std::string& 
   return config;
 }
 
-std::string config_text(GrpoRunConfig config) {
+template <class Config>
+std::string text_of(Config& config) {
   return config_to_json(config_fields(config)).dump(2) + "\n";
 }
 
-std::string describe_batch(const GrpoRunConfig& c) {
-  const OnlineConfig& o = c.grpo.online;
+std::string describe(const OnlineRunConfig& c, const OnlineConfig& o) {
   const int64_t sequences = o.prompts_per_step * o.group_size;
   return concat("Each of ", c.trainer.steps, " steps samples ", o.prompts_per_step, " prompts x ",
                 o.group_size, " completions = ", sequences, " sequences of at most ",
@@ -58,6 +64,33 @@ std::string describe_batch(const GrpoRunConfig& c) {
                 o.minibatches, " = ", o.iterations * o.minibatches,
                 " optimizer steps on them (", sequences / o.minibatches, " sequences each), in ",
                 "micro-batches of at most ", o.micro_batch_tokens, " tokens.");
+}
+
+}  // namespace
+
+GrpoRunConfig read_grpo_config(const std::string& json_text, const std::string& source,
+                               const std::vector<std::string>& assignments) {
+  return read_config<GrpoRunConfig>(
+      json_text, source, assignments,
+      [](GrpoRunConfig& c) -> RolloutLoss& { return c.grpo.loss; }, "grpo");
+}
+
+PpoRunConfig read_ppo_config(const std::string& json_text, const std::string& source,
+                             const std::vector<std::string>& assignments) {
+  return read_config<PpoRunConfig>(
+      json_text, source, assignments, [](PpoRunConfig& c) -> RolloutLoss& { return c.ppo.loss; },
+      "ppo");
+}
+
+std::string config_text(GrpoRunConfig config) { return text_of(config); }
+std::string config_text(PpoRunConfig config) { return text_of(config); }
+
+std::string describe_batch(const GrpoRunConfig& c) { return describe(c, c.grpo.online); }
+
+std::string describe_batch(const PpoRunConfig& c) {
+  return describe(c, c.ppo.online) +
+         (c.ppo.value.model == "own" ? " The value model is a second model of the policy's kind."
+                                     : " The value is a head on the policy's trunk.");
 }
 
 }  // namespace temper

@@ -20,7 +20,7 @@ TEST(CliPlan, HelpTeaches) {
   const Outcome o = temper({"plan", "--help"});
   EXPECT_EQ(o.code, 0);
   EXPECT_EQ(o.err, "");
-  for (const char* part : {"config", "--set", "--model", "--memory", "--scale", "--prompt-tokens",
+  for (const char* part : {"config", "--set", "--model", "--algorithm", "--memory", "--scale", "--prompt-tokens",
                            "--mean-tokens", "--gflops", "--json", "Exit code 1", "Example: "}) {
     EXPECT_NE(o.out.find(part), std::string::npos) << part;
   }
@@ -56,6 +56,24 @@ TEST(CliPlan, BillOfTheDefaultModel) {
   EXPECT_EQ(json["training_bytes"], sum);
   ASSERT_EQ(json["scale"].size(), 1u);
   EXPECT_EQ(json["scale"][0]["parameters"], 6738415616);
+}
+
+TEST(CliPlan, PpoHasFourModels) {
+  NEEDS_MODEL();
+  const Words common{"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200", "--json",
+                     "--prompt-tokens", "40"};
+  const auto plan = [&](const Words& more) {
+    Words words = common;
+    words.insert(words.end(), more.begin(), more.end());
+    return temper(words).json();
+  };
+  const Json own = plan({"--algorithm", "ppo"});
+  const Json trunk = plan({"--set", "ppo.value.model=trunk"});
+  EXPECT_EQ(bytes_of(own, "value", "gradients"), 4u * (134515008 + 577));
+  EXPECT_EQ(bytes_of(trunk, "value", "gradients"), 4u * 577);
+  EXPECT_GT(bytes_of(own, "reference", "weights"), 0u);
+  EXPECT_EQ(own["changes"][0]["setting"], "ppo.value.model=trunk");
+  EXPECT_EQ(bytes_of(plan({}), "value", "gradients"), 0u);
 }
 
 TEST(CliPlan, RefusesWhatCannotFitAndSaysWhatWould) {

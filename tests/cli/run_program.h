@@ -62,14 +62,14 @@ struct Outcome {
   }
 };
 
-/// Runs the program with `words`, its output to `stdout_file` when one is named.
-inline Outcome temper(const Words& words, const std::string& stdout_file = "",
-                      const std::string& in = "") {
+/// Runs a program of the build with `words`, its output to `stdout_file` when one is named.
+inline Outcome run_program(const std::string& name, const Words& words,
+                           const std::string& stdout_file = "", const std::string& in = "") {
   const Folder folder;
   const std::string out = stdout_file.empty() ? folder / "out" : stdout_file;
   const std::string err = folder / "err";
   const std::string input = folder.write("in", in);
-  std::string program = TEMPER_BIN_DIR "/temper";
+  std::string program = std::string(TEMPER_BIN_DIR "/") + name;
   std::vector<char*> argv{program.data()};
   Words copy = words;
   for (auto& word : copy) argv.push_back(word.data());
@@ -93,6 +93,11 @@ inline Outcome temper(const Words& words, const std::string& stdout_file = "",
   if (stdout_file.empty()) o.out = read_all(out);
   o.err = read_all(err);
   return o;
+}
+
+inline Outcome temper(const Words& words, const std::string& stdout_file = "",
+                      const std::string& in = "") {
+  return run_program("temper", words, stdout_file, in);
 }
 
 }  // namespace temper::cli_test

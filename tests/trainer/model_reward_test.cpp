@@ -99,6 +99,19 @@ TEST(ModelReward, ReadsTheSampledIdsAndWhatTheTemplateWritesBehindThem) {
   EXPECT_EQ(texts[0], policy.text().encode_rendered(policy.text().render_finished(messages)));
 }
 
+// A stop text ends a completion without an end token: it is added, as training wrote it.
+TEST(ModelReward, AddsTheEndTokenBehindAStopText) {
+  const PolicyModel policy = tiny_policy();
+  const auto model = reward_over(tiny_model());
+  Sampled s(policy.text());
+  const auto finished = reward_model_fn(model, policy.text())(s.completions);
+  for (const size_t i : {size_t{0}, size_t{2}, size_t{3}}) {
+    ASSERT_EQ(s.ids[i].back(), kEos);
+    s.completions[i].ids = std::span(s.ids[i]).first(s.ids[i].size() - 1);
+  }
+  EXPECT_EQ(reward_model_fn(model, policy.text())(s.completions), finished);
+}
+
 TEST(ModelReward, WritesTheTextAnewForAModelWithOtherTokens) {
   const PolicyModel policy = tiny_policy();
   const Sampled s(policy.text());

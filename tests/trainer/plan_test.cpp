@@ -2,6 +2,7 @@
 #include "temper/trainer/plan.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 
 #include "temper/nn/kv_store.h"
@@ -55,6 +56,15 @@ TEST(Plan, WeightsByHand) {
   EXPECT_EQ(p.bytes("policy", "optimizer"), 8u * 134515008);
   EXPECT_EQ(p.bytes("reference", "weights"),
             2u * static_cast<uint64_t>(matrices) + 4u * static_cast<uint64_t>(norms));
+}
+
+TEST(Plan, FrozenInt8IsThatOfTheModel) {
+  const auto lm = std::make_unique<CausalLM>(open_model(tiny_model().string()), WeightDType::kInt8,
+                                             Trainable::kNo);
+  const auto b = planning::weight_bytes(planning::weights_of(lm->config(), true),
+                                        WeightDType::kInt8, Trainable::kNo);
+  EXPECT_EQ(b.masters + b.copies, lm->weight_bytes());
+  EXPECT_EQ(b.gradients + b.moments, 0u);
 }
 
 TEST(Plan, OperationsByHand) {
@@ -260,7 +270,8 @@ TEST(Plan, ChangesAreReplannedAndSorted) {
 
 TEST(Plan, ReadsARunConfig) {
   const auto input = [](const std::vector<std::string>& assignments) {
-    return plan_input(read_grpo_config("", "", assignments), small_config(), {10, 30, 20}, 500);
+    return plan_input(read_grpo_config("", "", assignments),
+                      {.policy = small_config(), .prompt_tokens = {10, 30, 20}, .held_out = 500});
   };
   const PlanInput in = input({"trainer.weights=bfloat16", "grpo.micro_batch_tokens=77"});
   EXPECT_EQ(in.dtype, WeightDType::kBfloat16);
@@ -272,6 +283,31 @@ TEST(Plan, ReadsARunConfig) {
   EXPECT_EQ(input({"grpo.loss.kl_coef=0.05"}).reference, ReferencePlacement::kCopy);
   EXPECT_EQ(input({"eval.every=-1"}).batch.held_out_prompts, 0);
   EXPECT_EQ(input({"eval.prompts=0"}).batch.held_out_prompts, 500);
+}
+
+TEST(Plan, ReadsAConfigOfPpo) {
+  PlanSources sources{.policy = small_config(), .prompt_tokens = {10}};
+  const auto input = [&](const std::vector<std::string>& assignments) {
+    return plan_input(read_ppo_config("", "", assignments), sources);
+  };
+  const PlanInput in = input({});
+  EXPECT_EQ(in.value, ValuePlacement::kOwn);
+  EXPECT_EQ(in.value_model.layers, 30);
+  EXPECT_EQ(in.reference, ReferencePlacement::kCopy);
+  EXPECT_EQ(in.batch.iterations, 4);
+  EXPECT_EQ(input({"ppo.kl.reward_coef=0"}).reference, ReferencePlacement::kNone);
+  EXPECT_EQ(input({"ppo.value.model=trunk"}).value, ValuePlacement::kSharedTrunk);
+  std::vector<std::string> settings;
+  for (const PlanChange& c : plan_changes(in)) settings.push_back(c.setting);
+  EXPECT_EQ(settings.front(), "ppo.value.model=trunk");  // A whole model with its moments.
+  EXPECT_NE(std::find(settings.begin(), settings.end(), "ppo.kl.reward_coef=0"), settings.end());
+  sources.rewards.push_back(small_config());
+  sources.rewards[0].layers = 12;
+  EXPECT_EQ(input({}).value_model.layers, 12);  // A value model begins as the reward model.
+  ASSERT_EQ(input({}).rewards.size(), 1u);
+  EXPECT_EQ(input({}).rewards[0].dtype, WeightDType::kBfloat16);
+  sources.value = small_config();
+  EXPECT_EQ(input({}).value_model.layers, 30);
 }
 
 TEST(Plan, ScalesToPublishedSizes) {

@@ -110,10 +110,24 @@ TEST(SavedState, WhatDoesNotFitIsRefused) {
 
 constexpr int kSteps = 30;
 
+/// What is trained, and the settings that give it state to lose.
+struct Algorithm {
+  std::string name;
+  std::vector<std::string> settings;
+};
+
+const Algorithm kGrpo{"grpo",
+                      {"grpo.group_size=3", "grpo.prompts_per_step=2", "grpo.loss.kl_coef=0.05",
+                       "grpo.ref_sync_every=4"}};
+const Algorithm kPpo{"ppo",
+                     {"ppo.group_size=1", "ppo.prompts_per_step=6", "ppo.iterations=2", "ppo.minibatches=2",
+                      "ppo.minibatch_order=by_tokens", "ppo.kl.kind=dual", "ppo.kl.target=0.5",
+                      "ppo.value.normalise=popart", "ppo.scale_rewards=true"}};
+
 /// A child that runs the program; what it says goes to `output`.log.
-pid_t start(const fs::path& output, bool resume) {
-  std::vector<std::string> words{std::string(TEMPER_BIN_DIR) + "/temper", "train", "grpo", "--output",
-                                 output.string()};
+pid_t start_run(const Algorithm& algorithm, const fs::path& output, bool resume) {
+  std::vector<std::string> words{std::string(TEMPER_BIN_DIR) + "/temper", "train", algorithm.name,
+                                 "--output", output.string()};
   if (resume) {
     words.push_back("--resume");
   } else {
@@ -121,11 +135,11 @@ pid_t start(const fs::path& output, bool resume) {
     for (const char* s :
          {"task.prompt_template={question}=", "task.train_size=30", "task.held_out_size=4",
           "reward.functions=length_penalty", "rollout.max_new_tokens=12",
-          "rollout.stop=[\"a\",\"e\",\"i\",\"0\",\"5\",\"7\",\"T\",\"?\"]", "grpo.group_size=3",
-          "grpo.prompts_per_step=2", "grpo.loss.kl_coef=0.05", "grpo.ref_sync_every=4",
+          "rollout.stop=[\"a\",\"e\",\"i\",\"0\",\"5\",\"7\",\"T\",\"?\"]",
           "schedule.learning_rate=0.01", "trainer.checkpoint_every=1", "trainer.threads=1"}) {
       words.insert(words.end(), {"--set", s});
     }
+    for (const auto& s : algorithm.settings) words.insert(words.end(), {"--set", s});
     words.insert(words.end(), {"--set", "trainer.steps=" + std::to_string(kSteps)});
   }
   std::vector<char*> argv;
@@ -186,7 +200,12 @@ bool is_saving(const fs::path& run, int64_t step) {
   return false;
 }
 
-TEST(Killed, EndsAsARunThatNeverWas) {
+class Killed : public testing::TestWithParam<Algorithm> {};
+
+TEST_P(Killed, EndsAsARunThatNeverWas) {
+  const auto start = [](const fs::path& output, bool resume) {
+    return start_run(GetParam(), output, resume);
+  };
   const TemporaryFolder folder;
   const fs::path whole = folder.path() / "whole", broken = folder.path() / "broken";
   ASSERT_EQ(wait_for(start(whole, false), [] { return false; }), 0)
@@ -233,10 +252,13 @@ TEST(Killed, EndsAsARunThatNeverWas) {
             read_text_file(broken / "model/model.safetensors"));
 }
 
-TEST(Killed, TermSavesACheckpointAndEndsInOrder) {
+INSTANTIATE_TEST_SUITE_P(Algorithms, Killed, testing::Values(kGrpo, kPpo),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(KilledGently, TermSavesACheckpointAndEndsInOrder) {
   const TemporaryFolder folder;
   const fs::path run = folder.path() / "run";
-  const pid_t child = start(run, false);
+  const pid_t child = start_run(kGrpo, run, false);
   bool sent = false;
   const int code = wait_for(child, [&] {
     if (!sent && lines_in(run / "metrics.jsonl") >= 2) {

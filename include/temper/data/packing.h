@@ -20,10 +20,15 @@ struct CompletionBatch {
   std::vector<int32_t> rows;      ///< [M] batch row whose next token is `targets[m]`.
   std::vector<int32_t> targets;   ///< [M] completion tokens, completion by completion.
   std::vector<int32_t> sequence;  ///< [M] index of the completion, counted over all groups.
+  std::vector<int32_t> ends;      ///< [completions] row of the last token, with Tail::kKept; or empty.
 };
 
-/// Each prompt once, its completions as children. A completion's last token needs no row of its
-/// own: nothing follows it.
-[[nodiscard]] CompletionBatch pack_completions(std::span<const PackedGroup> groups);
+/// Whether a completion's last token gets a row: nothing is predicted from it, but a value of the
+/// state behind it may be asked for.
+enum class Tail { kLeftOut, kKept };
+
+/// Each prompt once, its completions as children.
+[[nodiscard]] CompletionBatch pack_completions(std::span<const PackedGroup> groups,
+                                               Tail tail = Tail::kLeftOut);
 
 }  // namespace temper

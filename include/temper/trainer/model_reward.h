@@ -21,8 +21,9 @@ namespace temper {
 /// were sampled, the end token included. Else the text is written anew: for a model with a chat
 /// template from the example's messages and the completion; otherwise prompt and completion are
 /// tokenized in one piece, and the end token is appended. What the template writes behind an
-/// answer's end token is added in either case, as in the texts that the model was trained on; a
-/// completion that was cut off gets neither. Neighbours with the same prompt share its rows.
+/// answer's end token is added in either case, and the end token itself where a stop text ended the
+/// completion, as in the texts that the model was trained on; a completion that was cut off gets
+/// neither. Neighbours with the same prompt share its rows.
 /// @param policy  the text side of the model that samples; copied from, not kept.
 /// @param max_tokens  of one forward: memory and speed, no bit.
 /// @throws Error when `model` is null or has no tokenizer. The function throws for an empty text

@@ -12,9 +12,12 @@
 #include "temper/nn/models.h"
 #include "temper/nn/scoring.h"
 #include "temper/objective/advantage.h"
+#include "temper/objective/kl_controller.h"
 #include "temper/objective/objective.h"
+#include "temper/objective/running_scale.h"
 #include "temper/reward/reward.h"
 #include "temper/rollout/engine.h"
+#include "temper/trainer/critic.h"
 #include "temper/trainer/observer.h"
 #include "temper/trainer/optimizer.h"
 #include "temper/trainer/schedule.h"
@@ -35,10 +38,11 @@ struct OnlineConfig {
   double ref_sync_mix = 0.6;
   bool skip_dead_groups = true;
   bool check_exact = true;
+  std::string minibatch_order = "as_sampled";
 
   template <class V>
   void visit(V&& v) {
-    v(group_size, "group_size", "Completions sampled for each prompt, at least 2.");
+    v(group_size, "group_size", "Completions sampled for each prompt; at least 2 where rewards are compared within a group.");
     v(prompts_per_step, "prompts_per_step", "Prompts of one rollout.");
     v(iterations, "iterations", "Passes over each rollout (mu); above 1 is off-policy.");
     v(minibatches, "minibatches", "Optimizer steps a pass: the rollout's prompts are cut into as many parts.");
@@ -50,8 +54,22 @@ struct OnlineConfig {
     v(ref_sync_mix, "ref_sync_mix", "Share of the policy in such a move, in (0, 1].");
     v(skip_dead_groups, "skip_dead_groups", "Do not compute groups whose gradient is exactly 0.");
     v(check_exact, "check_exact", "Compare each first update's log-probs with the sampler's, bit for bit.");
+    v(minibatch_order, "minibatch_order", "as_sampled: equal numbers of prompts in their order; shuffled: a fresh order for every pass, cut into equal numbers; by_tokens: shuffled, cut into about equal numbers of tokens.", {"as_sampled", "shuffled", "by_tokens"});
   }
-  void validate() const;
+  /// @param section  of the config, for the errors' sake.
+  void validate(std::string_view section = "grpo") const;
+};
+
+/// The KL penalty in the reward, and what steers the strength of every KL of the run.
+struct KlConfig {
+  double reward_coef = 0;
+  KlControllerConfig controller;
+
+  template <class V>
+  void visit(V&& v) {
+    v(reward_coef, "reward_coef", "Weight of KL(policy || reference) of each token in its reward (nats); 0: none.");
+    controller.visit(v);
+  }
 };
 
 /// An online algorithm as a value: what is minimised and how rewards become advantages.
@@ -59,8 +77,21 @@ struct OnlineAlgorithm {
   std::string name;
   RolloutObjective objective;
   AdvantageEstimator advantages;
-  bool needs_reference = false;  ///< The objective reads `ref_logprobs`.
+  bool needs_reference = false;  ///< The objective or the advantages read `ref_logprobs`.
   bool trains_on_zero = false;   ///< It has a gradient where advantages are 0 (KL, entropy bonus).
+  bool needs_greedy = false;     ///< Advantages are relative to the score of a greedy completion.
+  bool compares_group = true;    ///< A completion's advantage needs others of its prompt.
+  double loss_kl_coef = 0;       ///< The objective's weight of the KL, before a controller's factor.
+  KlConfig kl;
+  /// An update ends when the mean KL(old || new) of an optimizer step's tokens, nats, passes 1.5
+  /// times this; 0: never.
+  double target_kl = 0;
+  bool scale_rewards = false;  ///< Divide rewards by their running deviation.
+
+  /// What a controller begins with.
+  [[nodiscard]] double initial_kl_coef() const {
+    return kl.reward_coef != 0 ? kl.reward_coef : loss_kl_coef;
+  }
 };
 
 /// One rollout on its way through a step.
@@ -72,8 +103,16 @@ struct Rollout {
   std::vector<Sample> samples;  ///< [prompts * group size]
   RolloutStats stats;
   RewardScores scores;
+  std::vector<double> greedy_rewards;   ///< [prompts] of a greedy completion; empty: not asked for.
+  std::vector<int64_t> offsets;         ///< [samples + 1] tokens of sample i are [offsets[i], offsets[i + 1]).
+  std::vector<float> ref_logprobs;      ///< [tokens] of the reference, nats; empty: not measured up front.
+  std::vector<float> values;            ///< [tokens] of the state before each token; empty: no critic.
+  std::vector<float> bootstrap_values;  ///< [samples] of the state behind the last token, or empty.
   Advantages advantages;
   Metrics metrics;  ///< Filled by each part of the step.
+
+  /// Whether the length limit cut a completion.
+  [[nodiscard]] bool truncated(size_t sample) const { return samples[sample].finish == Finish::kLength; }
 };
 
 /// Samples, scores and updates: the parts of GRPO and its kin, each callable by itself. `step` calls
@@ -93,6 +132,8 @@ class OnlineTrainer {
     Dataset prompts;
     int64_t total_steps = 1;
     uint64_t seed = 42;
+    std::shared_ptr<Critic> critic;  ///< The value model, for algorithms that use one.
+    std::optional<WeightDType> reference_weights;  ///< Of the frozen reference; none: the policy's.
   };
   /// @param policy  trainable; must outlive the trainer.
   OnlineTrainer(PolicyModel& policy, Parts parts);
@@ -101,7 +142,8 @@ class OnlineTrainer {
   [[nodiscard]] Rollout rollout();
   /// Calls the reward functions. @throws Error if no completion got a score.
   void score(Rollout& r);
-  /// Rewards to advantages.
+  /// Rewards to advantages, after the reference and the critic have seen the rollout if the algorithm
+  /// asks them beforehand.
   void estimate_advantages(Rollout& r);
   /// All optimizer steps on the rollout; advances the step count.
   void update(Rollout& r);
@@ -134,6 +176,7 @@ class OnlineTrainer {
   struct State {
     int64_t step = 0;
     double num_tokens = 0;
+    RunningScale reward_scale;
   };
   /// Completions of one prompt that go through one forward together.
   struct Part {
@@ -141,14 +184,30 @@ class OnlineTrainer {
     std::vector<size_t> samples;
   };
   using MicroBatch = std::vector<Part>;
+  using Prompts = std::span<const size_t>;
   struct StepSums;
   struct Evaluation;
-  [[nodiscard]] std::vector<MicroBatch> micro_batches(const Rollout& r, size_t begin, size_t end) const;
+  [[nodiscard]] std::vector<MicroBatch> micro_batches(const Rollout& r, Prompts prompts, bool all) const;
   [[nodiscard]] bool trained_on(const Rollout& r, size_t sample) const;
-  [[nodiscard]] StepTotals totals(const Rollout& r, size_t begin, size_t end) const;
-  void optimizer_step(const Rollout& r, size_t begin, size_t end, bool first, StepSums& sums);
+  [[nodiscard]] std::vector<std::vector<size_t>> minibatches(const Rollout& r, int64_t pass) const;
+  [[nodiscard]] StepTotals totals(const Rollout& r, Prompts prompts) const;
+  [[nodiscard]] bool measures_reference() const;
+  [[nodiscard]] WeightDType reference_dtype() const;
+  void measure(Rollout& r);
+  void greedy(Rollout& r);
+  [[nodiscard]] RewardTable reward_table(const Rollout& r) const;
+  [[nodiscard]] TokenTable token_table(const Rollout& r, const RewardTable& rewards);
+  [[nodiscard]] CompletionBatch pack(const Rollout& r, const MicroBatch& batch, Tail tail) const;
+  [[nodiscard]] std::vector<Completion> completions_of(const Rollout& r, std::span<const Sample> samples) const;
+  [[nodiscard]] std::vector<float> gather(const Rollout& r, const MicroBatch& batch, const std::vector<float>& flat) const;
+  void scatter(const Rollout& r, const MicroBatch& batch, std::span<const float> values, std::vector<float>& flat) const;
+  void optimizer_step(const Rollout& r, Prompts prompts, bool first, StepSums& sums);
   void run_micro_batch(const Rollout& r, const MicroBatch& batch, const StepTotals& totals, bool first,
                        StepSums& sums);
+  void train_critic(const Rollout& r, const MicroBatch& batch, const StepTotals& totals, StepSums& sums);
+  [[nodiscard]] ValueBatch value_batch(const Rollout& r, const MicroBatch& batch, const StepTotals& totals) const;
+  void update_metrics(Rollout& r, const StepSums& sums, int64_t planned) const;
+  void steer_kl(Rollout& r);
   void check_finite(const Rollout& r, const MicroBatch& batch, const TokenScores& scores) const;
   [[nodiscard]] RolloutBatch make_batch(const Rollout& r, const MicroBatch& batch,
                                         const std::vector<int32_t>& sequence) const;
@@ -157,6 +216,8 @@ class OnlineTrainer {
   [[nodiscard]] Evaluation evaluate(const Rollout& r, const MicroBatch& batch, RolloutBatch b,
                                     const TokenScores& scores) const;
   void rollout_metrics(Rollout& r) const;
+  void kl_metrics(Rollout& r) const;
+  void token_metrics(Rollout& r) const;
 
   PolicyModel& policy_;
   Parts parts_;
@@ -166,6 +227,7 @@ class OnlineTrainer {
   Optimizer optimizer_;
   PromptSampler sampler_;
   ScoringTape tape_;
+  KlController kl_;
   State state_;
 };
 

@@ -42,6 +42,9 @@ class Optimizer {
   /// @throws Error naming the first weight whose gradient is not finite; weights are untouched then.
   Result step(double learning_rate);
 
+  /// Global norm of the gradients. @throws Error as `step` does.
+  [[nodiscard]] double gradient_norm() const;
+
   [[nodiscard]] int64_t steps() const { return steps_; }
   [[nodiscard]] size_t bytes() const;
 

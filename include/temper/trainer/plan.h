@@ -13,6 +13,7 @@
 namespace temper {
 
 struct GrpoRunConfig;
+struct PpoRunConfig;
 
 /// Where the frozen model comes from that KL is measured against.
 enum class ReferencePlacement {
@@ -66,10 +67,17 @@ struct PlanInput {
   bool saves = true;  ///< Checkpoints or a model at the end are written.
 };
 
-/// The plan's input for a run by GRPO or its kin. @param prompt_tokens  lengths of (some of) the
-/// prompts: the longest and the mean are taken. @param held_out  prompts of an evaluation.
-[[nodiscard]] PlanInput plan_input(const GrpoRunConfig& config, const ModelConfig& model,
-                                   const std::vector<int64_t>& prompt_tokens, int64_t held_out);
+/// What a configuration names, without its weights.
+struct PlanSources {
+  ModelConfig policy;
+  std::vector<ModelConfig> rewards;      ///< Of reward_model.models.
+  std::optional<ModelConfig> value;      ///< Of ppo.value.init, where that is set.
+  std::vector<int64_t> prompt_tokens;    ///< Of (some of) the prompts.
+  int64_t held_out = 0;                  ///< Prompts of the held-out part.
+};
+/// The plan's input for a run by GRPO or its kin, or by PPO.
+[[nodiscard]] PlanInput plan_input(const GrpoRunConfig& config, const PlanSources& sources);
+[[nodiscard]] PlanInput plan_input(const PpoRunConfig& config, const PlanSources& sources);
 
 /// One line of the bill.
 struct PlanPart {

@@ -16,6 +16,9 @@ struct RunOptions {
   bool resume = false;  ///< Go on from the newest complete checkpoint of `output`, if there is one.
   bool force = false;   ///< Resume though trainer.weights or trainer.kernels are not the checkpoint's.
   std::vector<std::shared_ptr<Observer>> observers;
+  /// Rewards that are not in the config, before its own: the first one decides what counts as
+  /// correct in evaluations. With weight 0 one is logged and evaluated but moves nothing.
+  std::vector<NamedReward> rewards;
   std::function<bool()> stop_requested;  ///< Asked after each step; true saves a checkpoint and ends.
 };
 
@@ -39,11 +42,12 @@ struct RunResult {
 /// Progress bar, metrics.jsonl and its companions, TensorBoard.
 [[nodiscard]] std::vector<std::shared_ptr<Observer>> default_observers();
 
-/// Trains by GRPO from a config: loads model, task and rewards, evaluates on held-out prompts before
+/// Trains by GRPO, or by PPO, from a config: loads model, task and rewards, evaluates on held-out prompts before
 /// and after, watches the run, writes checkpoints, the trained model and report.html. A run killed at
 /// any moment and resumed ends with the same weights and metrics, bit for bit, as one never killed.
 /// @throws Error for bad settings before anything is trained; an error while training leaves the run
 /// folder with everything up to the last step.
 [[nodiscard]] RunResult train_grpo(const GrpoRunConfig& config, const RunOptions& options);
+[[nodiscard]] RunResult train_ppo(const PpoRunConfig& config, const RunOptions& options);
 
 }  // namespace temper

@@ -11,8 +11,12 @@
 #include "temper/trainer/diagnosis.h"
 #include "temper/trainer/evaluation.h"
 #include "temper/trainer/grpo.h"
+#include "temper/trainer/ppo.h"
 
 namespace temper {
+
+/// "same" and every weight type's name.
+[[nodiscard]] std::vector<std::string> reference_weight_names();
 
 /// The run itself: how long, what is kept, what is shown.
 struct TrainerConfig {
@@ -22,6 +26,7 @@ struct TrainerConfig {
   bool keep_best = false;
   int64_t seed = 42;
   std::string weights = "float32";
+  std::string reference_weights = "same";
   std::string kernels = "cpu";
   int64_t threads = 0;
   int64_t samples_per_step = 8;
@@ -34,7 +39,8 @@ struct TrainerConfig {
     v(keep_last, "keep_last", "Checkpoints kept, the newest ones, at least 1.");
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out score besides.");
     v(seed, "seed", "Of everything random: same seed, same bits.");
-    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest).", weight_dtype_names());
+    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest).", trained_weight_dtype_names());
+    v(reference_weights, "reference_weights", "The same for the frozen reference of a KL: the type of trainer.weights, or another; int8 takes a quarter of float32's bytes.", reference_weight_names());
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with; sampled and trained log-probs then differ by rounding.", ops::kernel_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");
     v(samples_per_step, "samples_per_step", "Completions of each step that go to completions.jsonl and the report.");
@@ -42,29 +48,49 @@ struct TrainerConfig {
   }
 };
 
-/// Everything that `temper train grpo` can be told. Written to the run folder, complete.
-struct GrpoRunConfig {
+/// Rewards that models give, besides those of rules.
+struct ModelRewardConfig {
+  std::vector<std::string> models;
+  std::string rule = "mean";
+  double uncertainty = 1;
+  double weight = 1;
+  std::string weights = "bfloat16";
+
+  template <class V>
+  void visit(V&& v) {
+    v(models, "models", "Folders of reward models (sequence classification with one label); more than one: an ensemble.");
+    v(rule, "rule", "What an ensemble says: the mean, the least, or the mean less what the models disagree on.", {"mean", "min", "mean_minus_std", "mean_minus_variance"});
+    v(uncertainty, "uncertainty", "mean_minus_...: how many times the deviation or variance is taken off, at least 0.");
+    v(weight, "weight", "Weight in the sum of all rewards; its name there is reward_model.");
+    v(weights, "weights", "What the frozen models' products read; see trainer.weights.", weight_dtype_names());
+  }
+};
+
+/// What every online run can be told besides its algorithm.
+struct OnlineRunConfig {
   std::string model;
   TrainerConfig trainer;
   TaskConfig task;
   std::string data_path;
   RewardConfig reward;
+  ModelRewardConfig reward_model;
   RolloutConfig rollout;
-  GrpoConfig grpo;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   EvalConfig eval;
   DiagnosisConfig diagnosis;
 
-  template <class V>
-  void visit(V&& v) {
+  /// @param algorithm  its settings. @param section  their name.
+  template <class V, class A>
+  void visit_with(V&& v, A& algorithm, std::string_view section) {
     v(model, "model", "GGUF file, Hugging Face folder or hub id in the local cache.");
     v(trainer, "trainer");
     v(task, "task");
     v(data_path, "data.path", "Training file for tasks that read one; the same as task.path.");
     v(reward, "reward");
+    v(reward_model, "reward_model");
     v(rollout, "rollout");
-    v(grpo, "grpo");
+    v(algorithm, section);
     v(optimizer, "optimizer");
     v(schedule, "schedule");
     v(eval, "eval");
@@ -72,15 +98,39 @@ struct GrpoRunConfig {
   }
 };
 
+/// Everything that `temper train grpo` can be told. Written to the run folder, complete.
+struct GrpoRunConfig : OnlineRunConfig {
+  GrpoConfig grpo;
+
+  template <class V>
+  void visit(V&& v) {
+    visit_with(v, grpo, "grpo");
+  }
+};
+
+/// The same of `temper train ppo`.
+struct PpoRunConfig : OnlineRunConfig {
+  PpoConfig ppo;
+
+  template <class V>
+  void visit(V&& v) {
+    visit_with(v, ppo, "ppo");
+  }
+};
+
 /// Defaults, then a JSON file's content (may be empty), then "key=value" assignments.
 /// @throws Error naming source and key; see core/config.h.
 [[nodiscard]] GrpoRunConfig read_grpo_config(const std::string& json_text, const std::string& source,
                                              const std::vector<std::string>& assignments);
+[[nodiscard]] PpoRunConfig read_ppo_config(const std::string& json_text, const std::string& source,
+                                           const std::vector<std::string>& assignments);
 
 /// The complete configuration as JSON text.
 [[nodiscard]] std::string config_text(GrpoRunConfig config);
+[[nodiscard]] std::string config_text(PpoRunConfig config);
 
 /// The batch arithmetic of a run in words: sequences, tokens and optimizer steps a step.
 [[nodiscard]] std::string describe_batch(const GrpoRunConfig& config);
+[[nodiscard]] std::string describe_batch(const PpoRunConfig& config);
 
 }  // namespace temper

@@ -1,0 +1,200 @@
+#include "temper/trainer/critic.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "temper/core/error.h"
+#include "temper/core/file.h"
+#include "temper/formats/safetensors.h"
+
+namespace temper {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr const char* kModelFolder = "value";
+constexpr const char* kHeadFile = "value_head.safetensors";
+constexpr const char* kOptimizerFile = "value_optimizer.safetensors";
+constexpr const char* kStateFile = "value.json";
+
+}  // namespace
+
+void CriticConfig::validate() const {
+  TEMPER_CHECK(model == "own" || model == "trunk" || model == "trunk_joint",
+               "ppo.value.model must be own, trunk or trunk_joint, got \"", model, "\"");
+  TEMPER_CHECK(normalise == "none" || normalise == "running" || normalise == "popart",
+               "ppo.value.normalise must be none, running or popart, got \"", normalise, "\"");
+  TEMPER_CHECK(model == "own" || init.empty(), "ppo.value.init names a model to begin with, but "
+               "ppo.value.model=", model, " is a head on the policy's trunk");
+  TEMPER_CHECK(std::isfinite(coef) && coef >= 0, "ppo.value.coef must be at least 0, got ", coef);
+  TEMPER_CHECK(warmup_steps >= 0, "ppo.value.warmup_steps must be at least 0, got ", warmup_steps);
+}
+
+Critic::Critic(const CriticConfig& config, const PolicyModel& policy, std::optional<ValueModel> own,
+               const OptimizerConfig& optimizer)
+    : config_(config), optimizer_config_(optimizer), own_(std::move(own)) {
+  config_.validate();
+  TEMPER_CHECK(own_.has_value() == (config_.model == "own"), "[critic] ppo.value.model is ",
+               config_.model, own_ ? ", so no model is to be given" : ", so a model must be given");
+  // Pop-Art moves the head's offset, so there must be one.
+  if (!own_) head_.emplace(policy.lm().config().hidden_size, true, "value_head");
+  TEMPER_CHECK(config_.normalise != "popart" || head().has_bias(),
+               "ppo.value.normalise=popart needs a value head with a bias, which ",
+               own_ ? own_->source().path : "", " has not: use running");
+  optimizer_.emplace(parameters(), optimizer_config_);
+}
+
+ValueModel make_value_model(const CriticConfig& config, std::string_view policy,
+                            const RewardModel* reward, WeightDType dtype) {
+  const auto with_bias = [](const ValueModel& from) {
+    ScalarHead head(from.head().width(), true);
+    head.set(from.head().weight(), from.head().bias());
+    return ValueModel(from.shared_backbone(), std::move(head), from.shared_source());
+  };
+  if (!config.init.empty()) return with_bias(ValueModel::load(config.init, dtype, Trainable::kYes));
+  if (reward != nullptr) {
+    return with_bias(ValueModel::load(reward->source().path, dtype, Trainable::kYes));
+  }
+  return with_bias(ValueModel::from_language_model(policy, dtype, Trainable::kYes));
+}
+
+std::vector<Parameter*> Critic::parameters() const {
+  return own_ ? own_->parameters() : head_->parameters();
+}
+
+std::vector<float> Critic::values(CausalLM& trunk, const TokenBatch& batch,
+                                  std::span<const int32_t> rows) {
+  const at::Tensor out = own_ ? own_->values(batch, rows) : head_->values(trunk.forward(batch), rows);
+  std::vector<float> v(out.data_ptr<float>(), out.data_ptr<float>() + out.numel());
+  if (config_.normalise != "none") {
+    for (float& x : v) x = static_cast<float>(norm_.denormalize(double{x}));
+  }
+  return v;
+}
+
+void Critic::observe_returns(std::span<const float> returns) {
+  if (config_.normalise == "none") return;
+  const ValueNorm::Rescale change = norm_.update(returns);
+  if (config_.normalise != "popart") return;
+  std::vector<float> weight(head().weight().begin(), head().weight().end());
+  for (float& w : weight) w = static_cast<float>(double{w} * change.factor);
+  const double bias = double{head().bias()} * change.factor + change.shift;
+  head().set(weight, static_cast<float>(bias));
+}
+
+/// The loss in units of the head, and its gradient by the predictions.
+LossOutput Critic::loss_at(const at::Tensor& predicted, ValueBatch targets, at::Tensor& gradient) const {
+  targets.values = predicted.clone().requires_grad_(true);
+  ValueLossConfig config{.clip = config_.clip, .coef = config_.coef};
+  if (config_.normalise != "none") {
+    targets.old_values = (targets.old_values - norm_.mean()) / norm_.std();
+    targets.returns = (targets.returns - norm_.mean()) / norm_.std();
+    if (config.clip >= 0) config.clip /= norm_.std();
+  }
+  LossOutput out = value_loss(targets, config);
+  const double loss = out.loss.item<double>();
+  TEMPER_CHECK(std::isfinite(loss), "[value] the value loss is ", loss, ": values or returns have "
+               "left the finite numbers; its optimizer step was not made. Lower "
+               "ppo.value.learning_rate, or set reward_clip or ppo.value.normalise=running");
+  torch::autograd::backward({out.loss}, {});
+  gradient = targets.values.grad().to(at::kFloat).contiguous();
+  return out;
+}
+
+LossOutput Critic::train(const TokenBatch& batch, std::span<const int32_t> rows, ValueBatch targets,
+                         ForwardTape& tape) {
+  std::swap(tape_.forward, tape);
+  const at::Tensor predicted = own_->values_train(batch, rows, tape_);
+  at::Tensor gradient;
+  LossOutput out = loss_at(predicted, std::move(targets), gradient);
+  own_->values_backward(tape_, gradient);
+  std::swap(tape_.forward, tape);
+  return out;
+}
+
+LossOutput Critic::train_head(const at::Tensor& hidden, std::span<const int32_t> rows,
+                              ValueBatch targets, at::Tensor* dhidden) {
+  at::Tensor gradient;
+  LossOutput out = loss_at(head_->values(hidden, rows), std::move(targets), gradient);
+  head_->backward(hidden, rows, gradient, joint() ? dhidden : nullptr);
+  return out;
+}
+
+void Critic::check_gradients() {
+  if (own_) own_->finish_gradients();
+  try {
+    (void)optimizer_->gradient_norm();
+  } catch (const Error& e) {
+    fail("[value] ", e.what(), " Or lower ppo.value.learning_rate, set ppo.gae.reward_clip, or "
+         "ppo.value.normalise=running.");
+  }
+}
+
+double Critic::step(double policy_rate, double policy_peak) {
+  const bool own_rate = config_.learning_rate >= 0 && policy_peak > 0;
+  const double rate = own_rate ? policy_rate / policy_peak * config_.learning_rate : policy_rate;
+  return optimizer_->step(rate).grad_norm;
+}
+
+void Critic::zero_gradients() { own_ ? own_->zero_gradients() : head_->zero_gradients(); }
+
+void Critic::save(const std::filesystem::path& folder) const {
+  if (own_) {
+    own_->save(folder / kModelFolder);
+  } else {
+    const auto bytes = [](const float* p, size_t n) {
+      return std::span(reinterpret_cast<const std::byte*>(p), n * sizeof(float));
+    };
+    const float bias = head_->bias();
+    const std::vector<NamedTensor> tensors{
+        {"weight", DType::kF32, {head_->width()}, bytes(head_->weight().data(), head_->weight().size())},
+        {"bias", DType::kF32, {1}, bytes(&bias, 1)}};
+    write_safetensors(folder / kHeadFile, tensors);
+  }
+  optimizer_->save(folder / kOptimizerFile);
+  const Json state{{"optimizer_steps", optimizer_->steps()},
+                   {"mean", norm_.state().mean},
+                   {"mean_square", norm_.state().mean_square},
+                   {"weight", norm_.state().weight}};
+  write_file_atomically(folder / kStateFile, state.dump(2) + "\n");
+}
+
+void Critic::load(const std::filesystem::path& folder) {
+  const Json state = Json::parse(read_text_file(folder / kStateFile), nullptr, false);
+  const auto number = [&](const char* key) {
+    TEMPER_CHECK(state.is_object() && state.contains(key) && state[key].is_number(), "[resume] ",
+                 kStateFile, " has no number \"", key, "\"");
+    return state[key].get<double>();
+  };
+  if (own_) {
+    const WeightDType dtype = own_->backbone().dtype();
+    optimizer_.reset();
+    own_.reset();  // One copy at a time.
+    own_.emplace(ValueModel::load((folder / kModelFolder).string(), dtype, Trainable::kYes));
+    optimizer_.emplace(parameters(), optimizer_config_);
+  } else {
+    const SafetensorsFile file = SafetensorsFile::open(folder / kHeadFile);
+    const auto read = [&](const char* name, int64_t count) {
+      TEMPER_CHECK(file.has(name) && file.at(name).dtype == DType::kF32 && file.at(name).numel() == count,
+                   "[resume] ", kHeadFile, " has no ", name, " of ", count, " numbers");
+      std::vector<float> v(static_cast<size_t>(count));
+      std::memcpy(v.data(), file.at(name).data.data(), v.size() * sizeof(float));
+      return v;
+    };
+    head_->set(read("weight", head_->width()), read("bias", 1)[0]);
+  }
+  optimizer_->load(folder / kOptimizerFile, static_cast<int64_t>(number("optimizer_steps")));
+  norm_.restore({number("mean"), number("mean_square"), number("weight")});
+}
+
+uint64_t Critic::bytes() const {
+  uint64_t weights = 0;
+  for (const Parameter* p : parameters()) weights += static_cast<uint64_t>(p->elements()) * 4;
+  return weights + optimizer_->bytes();
+}
+
+}  // namespace temper
