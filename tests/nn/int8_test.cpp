@@ -69,7 +69,7 @@ TEST(Int8, LogitsAreThoseOfTheWidenedWeightsAndNearThoseOfTheFile) {
     std::vector<float> difference(got.size());
     for (size_t i = 0; i < got.size(); ++i) difference[i] = got[i] - want[i];
     // A weight moves by about 0.6% of a row's spread, every product again by as much.
-    EXPECT_LT(root_mean_square(difference), 0.02 * root_mean_square(want)) << family;
+    EXPECT_LT(root_mean_square(difference), 0.03 * root_mean_square(want)) << family;
     EXPECT_GT(root_mean_square(difference), 0.0) << family;
     widen_into(lm, exact);
     const auto widened = logits(exact, exact.forward(some_texts()));
