@@ -1,7 +1,9 @@
 // A run of TRL's RewardTrainer, followed step by step.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "temper/formats/safetensors.h"
 #include "temper/trainer/reward_trainer.h"
@@ -11,8 +13,6 @@ namespace temper::testing_trainer {
 namespace {
 
 using Ids = std::vector<int32_t>;
-
-/ ---------------------------------------------------------------------------------
 
 struct Trajectory {
   SafetensorsFile file = SafetensorsFile::open(fs::path(TEMPER_SOURCE_DIR) /
