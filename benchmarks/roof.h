@@ -21,10 +21,13 @@ struct Roof {
   double read = 0;  ///< Reading 256 MiB, bytes/s.
 };
 
-/// Probes take about 20 ms each. Keeps 256 MiB: make it before memory is measured.
+/// Probes take about 20 ms each. Keeps its buffer: make it before memory is measured.
 class RoofProbe {
  public:
-  RoofProbe() : buffer_(kBytes / sizeof(float), 1.0f) {}
+  static constexpr size_t kBytes = size_t{256} << 20;
+
+  /// @param bytes  of the buffer that is read; the caches may not hold it, or `read` says nothing.
+  explicit RoofProbe(size_t bytes = kBytes) : buffer_(bytes / sizeof(float), 1.0f) {}
 
   [[nodiscard]] Roof measure() const {
     Roof r;
@@ -35,12 +38,11 @@ class RoofProbe {
     }
     if (__builtin_cpu_supports("avx512bf16")) r.dot = rate(dot_loop, kSteps * kChains * 64.0);
     r.read = rate([this](int part) { return sum_part(part); },
-                  static_cast<double>(kBytes) / num_threads());
+                  static_cast<double>(buffer_.size() * sizeof(float)) / num_threads());
     return r;
   }
 
  private:
-  static constexpr size_t kBytes = size_t{256} << 20;
   static constexpr int kSteps = 1 << 21;
   static constexpr int kChains = 12;
 

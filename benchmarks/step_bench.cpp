@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "forced_work.h"
 #include "rounds.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
@@ -20,25 +21,10 @@
 
 namespace {
 
+using temper::benchmarks::count_weights;
+using temper::benchmarks::MatrixWeights;
 using temper::benchmarks::median;
 using temper::benchmarks::seconds_of;
-
-/// Matrix weights of the trunk, and those of the head.
-struct Weights {
-  double trunk = 0;
-  double head = 0;
-};
-
-Weights count_weights(const temper::CausalLM& lm) {
-  Weights w;
-  for (const auto& p : lm.parameters()) {
-    if (p->matrix && p->name != "embed_tokens" && p->name != "lm_head") {
-      w.trunk += static_cast<double>(p->n * p->k);
-    }
-  }
-  w.head = static_cast<double>(lm.head().n * lm.head().k);
-  return w;
-}
 
 /// LibTorch's rate over the layer's products with `rows` rows, operations a second.
 double libtorch_rate(const temper::CausalLM& lm, int64_t rows, at::ScalarType type) {
@@ -60,7 +46,7 @@ double libtorch_rate(const temper::CausalLM& lm, int64_t rows, at::ScalarType ty
 
 /// Operations of one step's matrix products. Trunk: 2 a weight and row forward, 4 backward. Head: 2
 /// to sample, 2 to score, 4 backward (in one pass on the first update, which is all there is here).
-double step_flops(const temper::Rollout& r, const Weights& w) {
+double step_flops(const temper::Rollout& r, const MatrixWeights& w) {
   double rollout_rows = static_cast<double>(r.stats.prompt_tokens + r.stats.completion_tokens);
   double train_rows = static_cast<double>(r.stats.prompt_tokens);
   const double scored = r.metrics.at("sampling/compared_tokens");
@@ -83,7 +69,7 @@ void run(const std::string& model, int steps, temper::WeightDType weight_dtype) 
   grpo.online.prompts_per_step = 16;
   grpo.online.skip_dead_groups = false;
   temper::GrpoTrainer trainer(policy, grpo, parts);
-  const Weights weights = count_weights(policy.lm());
+  const MatrixWeights weights = count_weights(policy.lm());
   for (int i = 0; i < steps; ++i) {
     // The rates are taken in the same round as the step: hosts drift.
     const double fp32 = libtorch_rate(policy.lm(), 512, at::kFloat);
