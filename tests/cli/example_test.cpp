@@ -23,7 +23,7 @@ TEST(Example, PpoAgainstARewardModelOfItsOwn) {
   ASSERT_EQ(o.code, 0) << o.err;
   EXPECT_NE(o.out.find("| gold, end |"), std::string::npos) << o.out;
   EXPECT_NE(o.out.find("\n| fixed | 5 | "), std::string::npos) << o.out;
-  EXPECT_EQ(lines_of(folder / "runs/preferences-5.jsonl").size(), 6u);
+  EXPECT_EQ(lines_of(folder / "runs/preferences.jsonl").size(), 6u);
 
   const auto steps = lines_of(folder / "runs/fixed-5/metrics.jsonl");
   ASSERT_EQ(steps.size(), 2u);
