@@ -22,8 +22,9 @@ struct ChartSpec {
   bool from_zero = false;
 };
 
-const std::vector<ChartSpec>& chart_specs() {
-  static const std::vector<ChartSpec> specs = {
+/// What is learned.
+std::vector<ChartSpec> learning_charts() {
+  return {
       {"Reward",
        "Mean over all completions of a step. This is what training raises.",
        {"reward", "objective/scores"}},
@@ -54,6 +55,12 @@ const std::vector<ChartSpec>& chart_specs() {
       {"Explained variance",
        "Share of the returns' variance that the values knew: 1 is all, 0 is none.",
        {"critic/vf_explained_var"}},
+  };
+}
+
+/// How it is learned.
+std::vector<ChartSpec> process_charts() {
+  return {
       {"Entropy",
        "Of the next-token distribution, nats. Near 0: no more exploration.",
        {"entropy", "objective/entropy"},
@@ -91,6 +98,15 @@ const std::vector<ChartSpec>& chart_specs() {
        {"sampling/mismatched_tokens"},
        true},
   };
+}
+
+const std::vector<ChartSpec>& chart_specs() {
+  static const std::vector<ChartSpec> specs = [] {
+    std::vector<ChartSpec> all = learning_charts();
+    const std::vector<ChartSpec> rest = process_charts();
+    all.insert(all.end(), rest.begin(), rest.end());
+    return all;
+  }();
   return specs;
 }
 
