@@ -1,13 +1,10 @@
 // A run that stops at any moment goes on as if it had not.
 #include <gtest/gtest.h>
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <fstream>
-#include <functional>
 
+#include "killed_run.h"
 #include "temper/core/file.h"
 #include "temporary_folder.h"
 #include "tiny_model.h"
@@ -126,8 +123,7 @@ const Algorithm kPpo{"ppo",
 
 /// A child that runs the program; what it says goes to `output`.log.
 pid_t start_run(const Algorithm& algorithm, const fs::path& output, bool resume) {
-  std::vector<std::string> words{std::string(TEMPER_BIN_DIR) + "/temper", "train", algorithm.name,
-                                 "--output", output.string()};
+  std::vector<std::string> words{"train", algorithm.name, "--output", output.string()};
   if (resume) {
     words.push_back("--resume");
   } else {
@@ -142,62 +138,7 @@ pid_t start_run(const Algorithm& algorithm, const fs::path& output, bool resume)
     for (const auto& s : algorithm.settings) words.insert(words.end(), {"--set", s});
     words.insert(words.end(), {"--set", "trainer.steps=" + std::to_string(kSteps)});
   }
-  std::vector<char*> argv;
-  for (auto& w : words) argv.push_back(w.data());
-  argv.push_back(nullptr);
-  const std::string log = output.string() + ".log";
-  const pid_t child = fork();
-  if (child != 0) return child;
-  const int out = open(log.c_str(), O_CREAT | O_APPEND | O_WRONLY, 0644);
-  if (out < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0) _exit(126);
-  execv(argv[0], argv.data());
-  _exit(127);
-}
-
-/// Waits for the child, asking `kill_now` all the time; -1 if it was killed, else its exit code.
-int wait_for(pid_t child, const std::function<bool()>& kill_now) {
-  for (;;) {
-    int status = 0;
-    if (waitpid(child, &status, WNOHANG) == child) {
-      return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    }
-    if (kill_now()) {
-      kill(child, SIGKILL);
-      waitpid(child, &status, 0);
-      return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    }
-    usleep(300);
-  }
-}
-
-/// metrics.jsonl without the clock: names as JSON, numbers as they stand.
-std::vector<Json> lasting_lines(const fs::path& file) {
-  std::vector<Json> out;
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    Json kept = Json::object();
-    const Json all = Json::parse(line);
-    for (const auto& [name, value] : all.items()) {
-      if (!is_wall_clock(name)) kept[name] = value;
-    }
-    out.push_back(std::move(kept));
-  }
-  return out;
-}
-
-int64_t lines_in(const fs::path& file) {
-  std::ifstream in(file);
-  int64_t n = 0;
-  for (std::string line; std::getline(in, line);) ++n;
-  return n;
-}
-
-/// Whether a checkpoint of `step` or later is being written, or was when the process ended.
-bool is_saving(const fs::path& run, int64_t step) {
-  for (int64_t s = step; s <= kSteps; ++s) {
-    if (fs::exists(run / "checkpoints" / concat(".step-", s, ".partial"))) return true;
-  }
-  return false;
+  return start_program(std::move(words), output.string() + ".log");
 }
 
 class Killed : public testing::TestWithParam<Algorithm> {};
@@ -218,13 +159,13 @@ TEST_P(Killed, EndsAsARunThatNeverWas) {
     const int64_t step = 1 + 3 * round + static_cast<int64_t>(rng.next_below(3));
     // Odd rounds: the moment a checkpoint's first bytes are there. Even: when its step was logged.
     const auto now = [&] {
-      return round % 2 == 1 ? is_saving(broken, step) : lines_in(broken / "metrics.jsonl") >= step;
+      return round % 2 == 1 ? is_saving(broken, step, kSteps) : lines_in(broken / "metrics.jsonl") >= step;
     };
     const int code = wait_for(start(broken, resume), now);
     ASSERT_TRUE(code == -1 || code == 0) << code << read_text_file(broken.string() + ".log");
     if (code == 0) break;
     ++kills;
-    kills_while_saving += is_saving(broken, 1) ? 1 : 0;
+    kills_while_saving += is_saving(broken, 1, kSteps) ? 1 : 0;
     // A kill before the first checkpoint leaves a run to begin again, which --resume does too.
     resume = fs::exists(broken / "config.json");
   }
