@@ -87,6 +87,19 @@ struct BHalf {
   }
 };
 
+/// B as rows of 32 bytes, whole numbers without their scale.
+struct BInt8 {
+  const int8_t* p;
+  HWY_INLINE BInt8 at(int64_t k) const { return {p + k * 32}; }
+  template <int kOdd>
+  HWY_INLINE VF load(int64_t k, int column) const {
+    const hn::Rebind<int8_t, DF> narrow;
+    const hn::Rebind<int32_t, DF> wide;
+    const auto bytes = hn::LoadU(narrow, p + (k + kOdd) * 32 + column);
+    return hn::ConvertTo(DF(), hn::PromoteTo(wide, bytes));
+  }
+};
+
 /// A as element (row, k) at p + row * row_stride + k * k_stride.
 struct AMatrix {
   const float* p;

@@ -1,5 +1,5 @@
-// Products over int8 panels by the float32 tiles: a chunk of panels is widened, multiplied, and its
-// sums are scaled. The tiles are those of float32 weights, so no kernel is compiled for this again.
+// Products over int8 panels: a chunk's sums over the whole numbers, then its scales. Many rows share
+// a widened copy and the tiles of float32 weights; few rows widen in registers.
 #if defined(TEMPER_KERNELS_INT8_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TEMPER_KERNELS_INT8_INL_H_
 #undef TEMPER_KERNELS_INT8_INL_H_
@@ -53,21 +53,28 @@ struct Int8Operands {
 
   /// Steps [k, k + depth): one chunk, from zero.
   void run(const Region& at, int64_t k, int64_t depth, const TileOut& out) const {
-    constexpr int64_t kWide = kChunk * kPanel;
-    constexpr int64_t kRows = 4 * kTileRows;  // Their sums stay in the L1 cache.
-    alignas(64) float wide[4 * kWide];        // What `Region` may have at most.
-    alignas(64) float sums[kRows * 4 * kPanel];
-    for (int q = 0; q < at.panels; ++q) {
-      widen_bytes(panels + (at.panel + q) * panel_stride + k * kPanel, depth * kPanel,
-                  wide + q * kWide);
+    const int8_t* from = panels + at.panel * panel_stride + k * kPanel;
+    const AMatrix ak{a.p + at.row * a.row_stride + k * a.k_stride, a.row_stride, a.k_stride};
+    if (at.rows <= kTileRows) {  // Too few to pay for a widened copy.
+      return scaled(FmaOperands<BInt8>{ak, {from}, panel_stride}, at, k, depth, out);
     }
-    const AMatrix from{a.p + k * a.k_stride, a.row_stride, a.k_stride};
-    const FmaOperands<BFloat> product{from, {wide}, kWide};
+    alignas(64) float wide[kChunk * kPanel];  // One panel: only few rows take several.
+    widen_bytes(from, depth * kPanel, wide);
+    scaled(FmaOperands<BFloat>{ak, {wide}, 0}, at, k, depth, out);
+  }
+
+ private:
+  /// The chunk's sums by `product`, which begins at the region's rows, panels and step.
+  template <class Sums>
+  void scaled(const Sums& product, const Region& at, int64_t k, int64_t depth,
+              const TileOut& out) const {
+    constexpr int64_t kRows = 4 * kTileRows;  // Their sums stay in the L1 cache.
+    alignas(64) float sums[kRows * 4 * kPanel];
     const float* chunk_scales = scales + k / kChunk * scale_stride + at.panel * kPanel;
     const int64_t columns = at.panels * kPanel;
     for (int64_t r = 0; r < at.rows; r += kRows) {
       const int64_t rows = std::min(kRows, at.rows - r);
-      product.run({at.row + r, rows, 0, at.panels}, 0, depth,
+      product.run({r, rows, 0, at.panels}, 0, depth,
                   {sums, columns, Start::kZero, Finish::kStore, nullptr});
       scale_sums(sums, chunk_scales, rows, columns,
                  {out.c + r * out.stride, out.stride, out.start, out.finish, out.bias});

@@ -50,10 +50,19 @@ void one_panel(const LinearArgs& g, const Operands& o, int64_t panel, int64_t ro
 }
 
 /// Panels that few rows take side by side, so that enough independent chains hide the latency of a
-/// multiply-add and several streams of weights are in flight.
+/// multiply-add. One row waits for memory instead, which is fastest read as a single stream.
 int panels_at_once(int64_t rows) {
   if (kTileColumns != 32) return 1;  // One panel at a time fills these registers.
-  return rows <= 3 ? 4 : rows <= 6 ? 2 : 1;
+  return rows == 1 ? 1 : rows <= 3 ? 4 : rows <= 6 ? 2 : 1;
+}
+
+/// Of `panels`, what a thread takes in a row. For one row that is its share or half a million
+/// weights, since every new start costs the memory's latency.
+int64_t panels_in_a_row(const LinearArgs& g, int64_t panels) {
+  if (g.rows > 1) return g.swiglu != nullptr ? 1 : panels_at_once(g.rows);
+  const int64_t share = (panels + num_threads() - 1) / num_threads();
+  const int64_t run = (int64_t{1} << 19) / (panel_depth(g.weight.k) * kPanel);
+  return std::min(share, std::max<int64_t>(1, run));
 }
 
 template <class Operands>
@@ -78,7 +87,8 @@ void linear_panels(const LinearArgs& g, const Operands& o, int64_t begin, int64_
 template <class Operands>
 void swiglu_panels(const LinearArgs& g, const Operands& o) {
   const int64_t width = g.weight.n / 2;
-  parallel_for(width / kPanel, 1, [&](int64_t begin, int64_t end) {
+  const int64_t grain = panels_in_a_row(g, width / kPanel);
+  parallel_for(width / kPanel, grain, [&](int64_t begin, int64_t end) {
     linear_panels(g, o, begin, end);
     linear_panels(g, o, begin + width / kPanel, end + width / kPanel);
     const int64_t at = begin * kPanel;
@@ -92,7 +102,8 @@ void swiglu_panels(const LinearArgs& g, const Operands& o) {
 template <class Operands>
 void all_panels(const LinearArgs& g, const Operands& o) {
   if (g.swiglu != nullptr) return swiglu_panels(g, o);
-  parallel_for(panel_count(g.weight.n), panels_at_once(g.rows),
+  const int64_t panels = panel_count(g.weight.n);
+  parallel_for(panels, panels_in_a_row(g, panels),
                [&](int64_t begin, int64_t end) { linear_panels(g, o, begin, end); });
 }
 
