@@ -39,7 +39,7 @@ struct RolloutBatch {
 
 /// Sums over a whole step's answers, without gradient, for losses that compare answers across
 /// micro-batches. Vectors have an entry an answer of the step, in its order.
-struct StepSums {
+struct AnswerSums {
   std::vector<double> logprobs;      ///< Sum of an answer's active log-probs under the policy.
   std::vector<double> ref_logprobs;  ///< The same under the reference; empty: there is none.
 };
@@ -54,7 +54,7 @@ struct AnswerTotals {
   double prompt_tokens = 0;  ///< Those that `AnswerBatch::prompt_logprobs` of the step hold.
   /// Baseline of unpaired losses: KTO's z0, BCO's delta.
   double baseline = 0;
-  const StepSums* sums = nullptr;  ///< For losses that ask for it, else null.
+  const AnswerSums* sums = nullptr;  ///< For losses that ask for it, else null.
   int64_t first_answer = 0;        ///< Of the micro-batch, as an index into `sums`.
 };
 
