@@ -69,11 +69,16 @@ std::string ModelText::render(const Json& messages) const {
 }
 
 std::string ModelText::render_finished(const Json& messages) const {
+  return render_with_spans(messages).text;
+}
+
+ChatTemplate::Rendered ModelText::render_with_spans(const Json& messages) const {
   TEMPER_CHECK(template_.has_value(),
                "the model has no chat template; give plain texts instead of messages");
   ChatTemplateOptions options = options_;
   options.add_generation_prompt = false;
-  return template_->render(messages, options);
+  if (template_->has_generation_blocks()) return template_->render_with_spans(messages, options);
+  return {template_->render(messages, options), {}};
 }
 
 std::string ModelText::render_user(std::string_view content) const {

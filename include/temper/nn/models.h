@@ -32,6 +32,9 @@ class ModelText {
   [[nodiscard]] std::string render(const nlohmann::ordered_json& messages) const;
   /// The text of a finished conversation: nothing is asked for behind its last turn.
   [[nodiscard]] std::string render_finished(const nlohmann::ordered_json& messages) const;
+  /// The same, with the byte ranges of the template's {% generation %} blocks, if it has any.
+  [[nodiscard]] ChatTemplate::Rendered render_with_spans(
+      const nlohmann::ordered_json& messages) const;
   /// `render` for one user message.
   [[nodiscard]] std::string render_user(std::string_view content) const;
   /// Ids of a rendered text: its special tokens count, nothing is added.
