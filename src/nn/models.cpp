@@ -69,16 +69,18 @@ std::string ModelText::render(const Json& messages) const {
 }
 
 std::string ModelText::render_finished(const Json& messages) const {
-  return render_with_spans(messages).text;
-}
-
-ChatTemplate::Rendered ModelText::render_with_spans(const Json& messages) const {
   TEMPER_CHECK(template_.has_value(),
                "the model has no chat template; give plain texts instead of messages");
   ChatTemplateOptions options = options_;
   options.add_generation_prompt = false;
-  if (template_->has_generation_blocks()) return template_->render_with_spans(messages, options);
-  return {template_->render(messages, options), {}};
+  return template_->render(messages, options);
+}
+
+ChatTemplate::Rendered ModelText::render_with_spans(const Json& messages) const {
+  if (!template_ || !template_->has_generation_blocks()) return {render_finished(messages), {}};
+  ChatTemplateOptions options = options_;
+  options.add_generation_prompt = false;
+  return template_->render_with_spans(messages, options);
 }
 
 std::string ModelText::render_user(std::string_view content) const {
