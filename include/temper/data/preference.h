@@ -40,6 +40,7 @@ struct PreferenceData {
   uint64_t skipped = 0;  ///< Bad rows left out under `skip_bad`.
   uint64_t empty = 0;    ///< Pairs left out because an answer has no words.
   uint64_t equal = 0;    ///< Pairs left out because both answers are the same: they teach nothing.
+  uint64_t ties = 0;     ///< Annotated rows left out because no answer is the better one.
   std::vector<std::string> problems;  ///< What was wrong with the first of the skipped rows.
 };
 
@@ -88,6 +89,11 @@ struct PreferenceReadOptions {
 ///    that is not the assistant's: then they hold their prompt, and the text is left;
 ///  - messages alone: the prompt is the messages that both begin with.
 /// Under prompt messages a side may be a text, too: it is the assistant's turn.
+///
+/// A row without sides may hold raters' marks instead. UltraFeedback ("instruction",
+/// "completions"): the answer with the best mean rating against the one with the worst. AlpacaEval
+/// ("instruction", "output_1", "output_2", "preference" from 1 to 2): the preferred output against
+/// the other. The margin is 0. Rows in which no answer is the better one are counted and left out.
 ///
 /// @param options  `transcripts` auto: messages.
 /// @throws Error naming file, line, column and key: what `read_jsonl` refuses, a missing side, a

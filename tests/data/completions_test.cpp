@@ -1,0 +1,365 @@
+#include "temper/data/completions.h"
+
+#include <nlohmann/json.hpp>
+
+#include "data_test_util.h"
+
+namespace temper {
+namespace {
+
+using Json = nlohmann::json;
+using Turns = std::vector<ChatMessage>;
+
+CompletionData parse(const std::string& text, const CompletionReadOptions& options = {}) {
+  return parse_completions(text, "f.jsonl", options);
+}
+
+CompletionRecord only(const Json& row, const CompletionReadOptions& options = {}) {
+  const CompletionData data = parse(row.dump(), options);
+  EXPECT_EQ(data.records.size(), 1u);
+  return data.records.at(0);
+}
+
+std::string refusal(const std::string& text, const CompletionReadOptions& options = {}) {
+  return error_of([&] { (void)parse(text, options); });
+}
+
+void expect_words(const std::string& text, const std::vector<std::string>& words) {
+  for (const auto& w : words) EXPECT_NE(text.find(w), std::string::npos) << w << " in: " << text;
+}
+
+Json message(const std::string& role, const std::string& content) {
+  return {{"role", role}, {"content", content}};
+}
+
+const Json kUser = message("user", "Sky?"), kBlue = message("assistant", "Blue.");
+const Turns kUserTurns{{"user", "Sky?"}}, kBlueTurns{{"assistant", "Blue."}};
+
+// --- Forms of a row
+// ---------------------------------------------------------------------------------
+
+TEST(ReadCompletions, TextIsAllCompletion) {
+  const CompletionRecord r = only({{"text", "Once upon"}, {"weight", 0.5}, {"source", "x"}});
+  EXPECT_FALSE(r.conversation);
+  EXPECT_TRUE(r.prompt.empty());
+  EXPECT_EQ(r.completion.text, "Once upon");
+  EXPECT_EQ(r.weight, 0.5);
+  EXPECT_FALSE(r.label.has_value());
+  EXPECT_TRUE(r.assistant.empty());
+  EXPECT_EQ(r.line, 1u);
+  CompletionReadOptions o;
+  o.text_key = "body";
+  EXPECT_EQ(only({{"body", "a"}, {"text", "b"}}, o).completion.text, "a");
+}
+
+TEST(ReadCompletions, MessagesSayWhichTurnsAreTheAssistants) {
+  Json off = message("assistant", "no");
+  off["weight"] = 0;
+  Json train = message("assistant", "neither");
+  train["train"] = false;
+  const CompletionRecord r =
+      only({{"messages", {message("system", "Be brief."), kUser, kBlue, kUser, off, train}}});
+  EXPECT_TRUE(r.conversation);
+  EXPECT_TRUE(r.prompt.empty());
+  EXPECT_EQ(r.completion.turns.size(), 6u);
+  EXPECT_EQ(r.assistant, (std::vector<bool>{false, false, true, false, false, false}));
+  EXPECT_EQ(Json::parse(r.turns_json).size(), 6u) << "keys beyond role and content are kept";
+  const CompletionRecord plain = only({{"messages", {kUser, kBlue}}});
+  EXPECT_EQ(plain.turns_json, "");
+  // Conversations that begin alike stay together in a split, whatever the answers say.
+  EXPECT_EQ(plain.id, only({{"messages", {kUser, message("assistant", "Grey.")}}}).id);
+  EXPECT_EQ(plain.id, only({{"prompt", {kUser}}, {"completion", "Blue."}}).id);
+}
+
+TEST(ReadCompletions, PromptAndCompletionInEveryMixture) {
+  const CompletionRecord text = only({{"prompt", "2+2="}, {"completion", "4"}});
+  EXPECT_FALSE(text.conversation);
+  EXPECT_EQ(text.prompt.text + "|" + text.completion.text, "2+2=|4");
+  const auto expect = [&](const Json& row) {
+    const CompletionRecord r = only(row);
+    EXPECT_TRUE(r.conversation) << row;
+    EXPECT_EQ(r.prompt.turns, kUserTurns) << row;
+    EXPECT_EQ(r.completion.turns, kBlueTurns) << row;
+    EXPECT_TRUE(r.prompt.text.empty() && r.completion.text.empty()) << row;
+    EXPECT_EQ(r.assistant, std::vector<bool>{true}) << row;
+  };
+  expect({{"prompt", {kUser}}, {"completion", {kBlue}}});
+  expect({{"prompt", {kUser}}, {"completion", "Blue."}});
+  expect({{"prompt", "Sky?"}, {"completion", {kBlue}}});
+  expect({{"prompt", {kUser}}, {"completion", {kUser, kBlue}}});
+  expect({{"prompt", "sky"}, {"completion", {kUser, kBlue}}});
+}
+
+TEST(ReadCompletions, QuestionsAndAnswersAndNamedKeys) {
+  const CompletionRecord r = only({{"question", "q"}, {"answer", "a"}});
+  EXPECT_EQ(r.prompt.text + r.completion.text, "qa");
+  CompletionReadOptions o;
+  o.prompt_key = "in";
+  o.completion_key = "out";
+  o.label_key = "good";
+  o.weight_key = "w";
+  const CompletionRecord n = only({{"in", "q"}, {"out", "a"}, {"good", 1}, {"w", 3}}, o);
+  EXPECT_EQ(n.prompt.text + n.completion.text, "qa");
+  EXPECT_EQ(n.label, true);
+  EXPECT_EQ(n.weight, 3);
+}
+
+TEST(ReadCompletions, LabelsAreTruthValues) {
+  const CompletionData data = parse(
+      "{\"prompt\": \"p\", \"completion\": \"a\", \"label\": true}\n"
+      "{\"prompt\": \"p\", \"completion\": \"b\", \"label\": 0}\n");
+  EXPECT_EQ(data.form, DataForm::kUnpaired);
+  ASSERT_EQ(data.records.size(), 2u);
+  EXPECT_EQ(data.records[0].label, true);
+  EXPECT_EQ(data.records[1].label, false);
+  EXPECT_EQ(data.records[0].id, data.records[1].id);
+}
+
+TEST(ReadCompletions, PairsGiveTwoLabelledRecords) {
+  const Json row = {{"prompt", {kUser}}, {"chosen", {kBlue}}, {"rejected", "Green."}};
+  const CompletionData data = parse(row.dump());
+  EXPECT_EQ(data.form, DataForm::kPreference);
+  ASSERT_EQ(data.records.size(), 2u);
+  EXPECT_EQ(data.records[0].label, true);
+  EXPECT_EQ(data.records[0].completion.turns, kBlueTurns);
+  EXPECT_EQ(data.records[1].label, false);
+  EXPECT_EQ(data.records[1].completion.turns, (Turns{{"assistant", "Green."}}));
+  for (const auto& r : data.records) {
+    EXPECT_EQ(r.prompt.turns, kUserTurns);
+    EXPECT_EQ(r.assistant, std::vector<bool>{true});
+    EXPECT_EQ(r.id, data.records[0].id);
+    EXPECT_EQ(r.line, 1u);
+  }
+  CompletionReadOptions o;
+  o.pairs = "chosen";
+  const CompletionRecord one = only(row, o);
+  EXPECT_EQ(one.completion.turns, kBlueTurns);
+  EXPECT_FALSE(one.label.has_value());
+}
+
+TEST(ReadCompletions, PromptsAloneOnlyByName) {
+  const Json row = {{"prompt", "p"}, {"level", 3}};
+  expect_words(refusal(row.dump()), {"f.jsonl:1:1", "no answer", "\"level\", \"prompt\""});
+  CompletionReadOptions o;
+  o.form = "prompt";
+  const CompletionRecord r = only(row, o);
+  EXPECT_EQ(r.prompt.text, "p");
+  EXPECT_TRUE(r.completion.empty());
+}
+
+TEST(ReadCompletions, StepsAreJoinedAndKept) {
+  const CompletionRecord r =
+      only({{"prompt", "p"}, {"completions", {"one", "two"}}, {"labels", {true, false}}});
+  EXPECT_EQ(r.completion.text, "one\ntwo");
+  EXPECT_EQ(r.steps, (std::vector<LabelledStep>{{"one", true}, {"two", false}}));
+  EXPECT_FALSE(r.label.has_value());
+}
+
+TEST(ReadCompletions, ToolsAreKeptAsJson) {
+  const Json tool = {{"type", "function"}, {"function", {{"name", "add"}}}};
+  const Json call = {{"role", "assistant"},
+                     {"content", nullptr},
+                     {"tool_calls", {{{"function", {{"name", "add"}}}}}}};
+  const Json answer = {{"role", "tool"}, {"name", "add"}, {"content", "4"}};
+  Json row = {{"messages", {kUser, call, answer, kBlue}}, {"tools", {tool}}};
+  const CompletionRecord r = only(row);
+  EXPECT_EQ(Json::parse(r.tools_json), Json::array({tool}));
+  EXPECT_EQ(Json::parse(r.turns_json), row["messages"]);
+  EXPECT_EQ(r.completion.turns[1], (ChatMessage{"assistant", ""}));
+  EXPECT_EQ(r.assistant, (std::vector<bool>{false, true, false, true}));
+  row["tools"] = Json::array({tool}).dump();  // As text, which some files have.
+  EXPECT_EQ(Json::parse(only(row).tools_json), Json::array({tool}));
+  row["tools"] = Json::array();
+  EXPECT_EQ(only(row).tools_json, "");
+  row["tools"] = 3;
+  expect_words(refusal(row.dump()), {"\"tools\"", "an array, got a number"});
+  row["tools"] = std::string(100, '[') + std::string(100, ']');
+  expect_words(refusal(row.dump()), {"\"tools\"", "nested no deeper than 64"});
+}
+
+// --- Marks of raters
+// --------------------------------------------------------------------------------
+
+Json rated(const std::string& response, const std::vector<std::string>& ratings, double whole) {
+  Json marks = Json::object();
+  for (const auto& r : ratings) marks[concat("aspect", marks.size())] = {{"Rating", r}};
+  return {{"response", response}, {"annotations", marks}, {"overall_score", whole}};
+}
+
+TEST(Marks, UltraFeedbackGivesBestAgainstWorst) {
+  // Means 3.5, 4 (of what is rated) and 2; the whole marks would say otherwise.
+  const Json row = {
+      {"instruction", "q"},
+      {"completions",
+       {rated("b", {"3", "4"}, 9), rated("a", {"4", "N/A"}, 1), rated("c", {"2", "2"}, 10)}}};
+  const PreferenceData pairs = parse_preferences(row.dump(), "f.jsonl");
+  ASSERT_EQ(pairs.pairs.size(), 1u);
+  EXPECT_EQ(pairs.pairs[0].prompt.turns, (Turns{{"user", "q"}}));
+  EXPECT_EQ(pairs.pairs[0].chosen.turns, (Turns{{"assistant", "a"}}));
+  EXPECT_EQ(pairs.pairs[0].rejected.turns, (Turns{{"assistant", "c"}}));
+  EXPECT_EQ(parse(row.dump()).form, DataForm::kUltraFeedback);
+  EXPECT_EQ(parse(row.dump()).records.size(), 2u);
+}
+
+TEST(Marks, UltraFeedbackFallsBackToTheWholeMark) {
+  const Json row = {{"instruction", "q"},
+                    {"completions", {rated("a", {}, 3), rated("b", {"N/A"}, 7)}}};
+  EXPECT_EQ(parse_preferences(row.dump(), "f").pairs.at(0).chosen.turns[0].content, "b");
+}
+
+TEST(Marks, AlpacaEvalPrefersOneOutput) {
+  const auto row = [](const Json& preference) {
+    return Json{{"instruction", "q"},
+                {"output_1", "a"},
+                {"output_2", "b"},
+                {"preference", preference}}
+               .dump() +
+           "\n";
+  };
+  const PreferenceData data =
+      parse_preferences(row(1) + row(2) + row(1.25) + row(1.5) + row(0) + row(nullptr), "f.jsonl");
+  ASSERT_EQ(data.pairs.size(), 3u);
+  EXPECT_EQ(data.ties, 3u);
+  EXPECT_EQ(data.pairs[0].chosen.turns[0].content, "a");
+  EXPECT_EQ(data.pairs[1].chosen.turns[0].content, "b");
+  EXPECT_EQ(data.pairs[1].rejected.turns[0].content, "a");
+  EXPECT_EQ(data.pairs[2].chosen.turns[0].content, "a");
+  expect_words(error_of([&] { (void)parse_preferences(row(3), "f.jsonl"); }),
+               {"f.jsonl:1:1", "\"preference\"", "got 3"});
+}
+
+TEST(Marks, ThatPreferNothingAreNoPairs) {
+  const Json row = {{"instruction", "q"}, {"completions", {rated("a", {"3"}, 1)}}};
+  expect_words(error_of([&] { (void)parse_preferences(row.dump(), "f.jsonl"); }),
+               {"no pairs", "1 prefer neither"});
+  expect_words(refusal(row.dump()), {"nothing to learn from", "1 prefer neither"});
+}
+
+// --- Bad data
+// ---------------------------------------------------------------------------------------
+
+const std::string kGood = "{\"prompt\": \"p\", \"completion\": \"a\", \"label\": true}\n";
+
+TEST(BadCompletions, AreNamedByLineAndKey) {
+  expect_words(refusal(kGood + "{\"prompt\": \"p\", \"completion\": \"a\"}"),
+               {"f.jsonl:2:1", "a label under the key \"label\""});
+  expect_words(refusal(kGood + "{\"prompt\": \"p\", \"label\": true}"),
+               {"f.jsonl:2:1", "an answer under the key \"completion\"", "\"label\", \"prompt\""});
+  for (const char* label : {"\"yes\"", "null", "[]"}) {
+    expect_words(refusal("{\"prompt\": \"p\", \"completion\": \"a\", \"label\": " +
+                         std::string(label) + "}"),
+                 {"f.jsonl:1:1", "\"label\"", "true, false, 1 or 0, got "});
+  }
+  expect_words(refusal("{\"prompt\": \"p\", \"completion\": \"a\", \"label\": 2}"),
+               {"\"label\"", "got another value"});
+  expect_words(refusal("{\"text\": \"a\", \"weight\": -1}"), {"\"weight\"", "at least 0, got -1"});
+  expect_words(refusal("{\"text\": \"a\"}\n{\"text\": [" + kUser.dump() + "]}"),
+               {"f.jsonl:2:1", "\"text\"", "got an array"});
+  expect_words(refusal("{\"messages\": [" + kUser.dump() + "]}\n{\"messages\": \"a\"}"),
+               {"f.jsonl:2:1", "\"messages\"", "got a string"});
+  expect_words(refusal("{\"messages\": []}"), {"\"messages\"", "no messages"});
+  expect_words(refusal("{\"prompt\": \"p\", \"completions\": [\"a\"], \"labels\": []}"),
+               {"\"labels\"", "one label a step, got 0 for 1"});
+  expect_words(refusal("{\"prompt\": \"p\", \"completions\": [1], \"labels\": [true]}"),
+               {"\"completions[0]\"", "a string, got a number"});
+  expect_words(refusal("{\"a\": 1}"), {"no known form", "\"a\""});
+  expect_words(refusal("{\"text\": \"\xff\"}"), {"f.jsonl:1:11", "not valid UTF-8"});
+  expect_words(refusal(""), {"no rows"});
+}
+
+TEST(BadCompletions, RowContentsAreNeverQuoted) {
+  const std::string secret = "swordfish";
+  for (const std::string& row :
+       {"{\"prompt\": \"p\", \"completion\": \"a\", \"label\": \"" + secret + "\"}",
+        "{\"text\": \"" + secret + "\", \"weight\": \"" + secret + "\"}",
+        "{\"prompt\": \"" + secret + "\"}", "{\"text\": \"" + secret}) {
+    const std::string error = refusal(row);
+    EXPECT_NE(error, "") << row;
+    EXPECT_EQ(error.find(secret), std::string::npos) << error;
+  }
+}
+
+TEST(BadCompletions, SkippedEmptyAndEqualOnesAreCounted) {
+  CompletionReadOptions o;
+  o.skip_bad = true;
+  const CompletionData data =
+      parse("{\"prompt\": 1, \"completion\": \"a\", \"label\": true}\n" + kGood +
+                "{\"prompt\": \"p\", \"completion\": \" \\n\", \"label\": true}\nnonsense\n",
+            o);
+  EXPECT_EQ(data.records.size(), 1u);
+  EXPECT_EQ(data.skipped, 2u);
+  EXPECT_EQ(data.empty, 1u);
+  EXPECT_EQ(data.records[0].line, 2u);
+  ASSERT_EQ(data.problems.size(), 2u);
+  expect_words(data.problems[1], {"f.jsonl:4"});
+  const CompletionData pairs = parse(
+      "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}\n"
+      "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"\"}\n"
+      "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n");
+  EXPECT_EQ(pairs.records.size(), 2u);
+  EXPECT_EQ(pairs.equal, 1u);
+  EXPECT_EQ(pairs.empty, 1u);
+  expect_words(refusal("{\"text\": \"\"}"), {"nothing to learn from", "1 rows have an empty"});
+}
+
+TEST(BadCompletions, OptionsAreChecked) {
+  CompletionReadOptions o;
+  o.form = "unpared";
+  expect_words(refusal(kGood, o), {"\"unpared\"", "did you mean \"unpaired\"?"});
+  o.form = "text";
+  expect_words(refusal(kGood, o), {"a text under the key \"text\""});
+  o.form = "auto";
+  o.pairs = "all";
+  expect_words(refusal(kGood, o), {"both or chosen"});
+}
+
+// --- Streams and splits
+// ------------------------------------------------------------------------------
+
+TEST(StreamCompletions, HandsOnWhatReadingGives) {
+  std::string text;
+  for (int i = 0; i < 5000; ++i) {  // Several times the reader's buffer of 64 KiB.
+    text += Json{{"prompt", "p" + std::to_string(i)}, {"completion", std::string(60, 'x')}}.dump() +
+            "\n";
+  }
+  const ScratchFile file("rows.jsonl", text);
+  const CompletionData whole = read_completions(file.path());
+  uint64_t rows = 0;
+  const CompletionData rest = stream_completions(file.path(), {}, [&](CompletionRecord&& r) {
+    ASSERT_LT(rows, whole.records.size());
+    EXPECT_EQ(r.id, whole.records[rows].id);
+    EXPECT_EQ(r.line, ++rows);
+  });
+  EXPECT_EQ(rows, 5000u);
+  EXPECT_TRUE(rest.records.empty());
+  EXPECT_EQ(rest.content_hash, whole.content_hash);
+  EXPECT_EQ(rest.form, DataForm::kPromptCompletion);
+}
+
+TEST(StreamCompletions, AnErrorOfTheTakerIsNoBadRow) {
+  const ScratchFile file("rows.jsonl", kGood + kGood);
+  CompletionReadOptions o;
+  o.skip_bad = true;
+  const auto full = [](CompletionRecord&&) { fail("the disk is full"); };
+  EXPECT_EQ(error_of([&] { (void)stream_completions(file.path(), o, full); }), "the disk is full");
+}
+
+TEST(SplitCompletions, KeepsAPromptTogether) {
+  std::string text;
+  for (int i = 0; i < 200; ++i) {
+    text +=
+        Json{{"prompt", "p" + std::to_string(i / 2)}, {"completion", std::to_string(i)}}.dump() +
+        "\n";
+  }
+  const CompletionData data = parse(text);
+  const auto [train, held_out] = split_by_hash(data, 0.3, 7);
+  EXPECT_EQ(train.records.size() + held_out.records.size(), 200u);
+  EXPECT_FALSE(held_out.records.empty());
+  for (const auto& h : held_out.records) {
+    for (const auto& t : train.records) ASSERT_NE(h.prompt.text, t.prompt.text);
+  }
+  EXPECT_EQ(held_out.form, data.form);
+}
+
+}  // namespace
+}  // namespace temper
