@@ -57,16 +57,18 @@ void check_table(const RewardTable& t) {
   }
 }
 
-/// Weighted sums of each row's values, NaN left out; NaN for a row of which `scored` has only NaN.
+/// Weighted sums of each row's values, NaN left out; NaN for a row that no function scored whose
+/// weight is not 0.
 std::vector<double> weighted_sums(const RewardTable& t, std::span<const double> values) {
   const auto functions = static_cast<size_t>(t.functions);
   std::vector<double> sums(static_cast<size_t>(t.rows()), 0.0);
   for (size_t row = 0; row < sums.size(); ++row) {
     bool scored = false;
     for (size_t k = 0; k < functions; ++k) {
-      scored = scored || !std::isnan(t.values[row * functions + k]);
+      const double weight = t.weights.empty() ? 1.0 : t.weights[k];
+      scored = scored || (weight != 0 && !std::isnan(t.values[row * functions + k]));
       const double v = values[row * functions + k];
-      if (!std::isnan(v)) sums[row] += v * (t.weights.empty() ? 1.0 : t.weights[k]);
+      if (!std::isnan(v)) sums[row] += v * weight;
     }
     if (!scored) sums[row] = kNaN;
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "temper/core/error.h"
+#include "temper/reward/timeout.h"
 
 namespace temper {
 namespace {
@@ -51,6 +52,8 @@ class Column {
     std::vector<float> scores;
     try {
       scores = reward_.fn(rows);
+    } catch (const RewardTimeout&) {
+      throw;
     } catch (const std::exception& e) {
       reason_ = e.what();
       return std::nullopt;
@@ -154,7 +157,7 @@ std::vector<float> total_rewards(const RewardScores& scores, std::span<const dou
     bool any = false;
     for (size_t k = 0; k < weights.size(); ++k) {
       const float value = scores.at(i, k);
-      if (std::isnan(value)) continue;
+      if (std::isnan(value) || weights[k] == 0) continue;
       sum += weights[k] * value;
       any = true;
     }

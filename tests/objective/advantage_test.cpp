@@ -125,6 +125,15 @@ TEST(Advantage, AFunctionThatSkipsARowIsLeftOutOfItsSum) {
   EXPECT_TRUE(std::isnan(a.function_stds[1])) << "one value has no spread";
 }
 
+TEST(Advantage, AFunctionOfWeightZeroScoresNoRow) {
+  const RewardTable t{.values = {kNaN, 10, 1, 10, 3, kNaN}, .functions = 2, .group_size = 3,
+                      .weights = {1, 0}};
+  const Advantages a = CenteredAdvantage{}(t);
+  EXPECT_TRUE(std::isnan(a.rewards[0]));
+  EXPECT_EQ(a.values, (std::vector<double>{0, -1, 1}));
+  EXPECT_EQ(a.function_means, (std::vector<double>{2, 10})) << "it is still reported";
+}
+
 TEST(Advantage, NothingScoredAndNothingAtAll) {
   for (const AdvantageEntry& entry : row_estimators()) {
     const Advantages none = entry.estimator({.values = std::vector<double>(6, kNaN),

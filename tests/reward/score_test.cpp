@@ -143,5 +143,16 @@ TEST(TotalRewards, SkipsNanTermsAndKeepsRowsWithoutAny) {
             "[total_rewards] expected 2 weights, one a reward, got 1");
 }
 
+// A gold score that is only looked at does not stand in for the proxy that gave none.
+TEST(TotalRewards, AWeightOfZeroScoresNoRow) {
+  RewardScores s;
+  s.names = {"proxy", "gold"};
+  s.values = {kNaN, 7, 2, 7, 2, kNaN};
+  const std::vector<float> total = total_rewards(s, std::vector<double>{1, 0});
+  EXPECT_TRUE(std::isnan(total[0]));
+  EXPECT_EQ(total[1], 2);
+  EXPECT_EQ(total[2], 2);
+}
+
 }  // namespace
 }  // namespace temper

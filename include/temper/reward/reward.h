@@ -46,11 +46,13 @@ struct RewardScores {
 /// the rows on which it throws again become NaN; a function whose scores depend on the other rows
 /// sees one row at a time then. Each case leaves a sentence that names function and sample.
 /// @throws Error if there is no reward, a name is empty or used twice, a function is empty, or one
-/// returns another number of scores than it was given completions (naming it).
+/// returns another number of scores than it was given completions (naming it), and RewardTimeout
+/// (reward/timeout.h) as it comes.
 [[nodiscard]] RewardScores score(std::span<const NamedReward> rewards,
                                  std::span<const Completion> completions);
 
-/// Weighted sum per row, [B]: NaN terms are left out; a row without any score stays NaN.
+/// Weighted sum per row, [B]: NaN terms are left out. A row without a score that counts stays NaN: a
+/// function of weight 0 is only looked at, and its score does not make an unscored row one of 0.
 /// @throws Error unless there is one weight per function.
 [[nodiscard]] std::vector<float> total_rewards(const RewardScores& scores,
                                                std::span<const double> weights);
