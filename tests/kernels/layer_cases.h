@@ -191,6 +191,26 @@ void adamw_cases(const Compare& compare) {
         EXPECT_TRUE(D::adamw(args, on_device ? factor.data() : nullptr));
         return std::tuple(p.values(), m.values(), v.values(), half.values());
       });
+      compare([&]<class D>() {
+        std::vector<uint16_t> m16, v16;
+        for (const float x : m0) m16.push_back(float_to_bf16(x));
+        for (const float x : v0) v16.push_back(float_to_bf16(x));
+        typename D::template Buffer<float> p(param), g(grad), factor(std::vector<float>{0.37f});
+        typename D::template Buffer<uint16_t> half(writes ? param.size() : 0), m(m16), v(v16);
+        const kernels::AdamWArgs args{.param = p.data(),
+                                      .grad = g.data(),
+                                      .bf16 = writes && !f16 ? half.data() : nullptr,
+                                      .f16 = writes && f16 ? half.data() : nullptr,
+                                      .count = n,
+                                      .learning_rate = 3e-3,
+                                      .step = 7,
+                                      .exp_avg_bf16 = m.data(),
+                                      .exp_avg_sq_bf16 = v.data(),
+                                      .rounding_key = 0x0123456789abcdefull,
+                                      .first = (int64_t{1} << 32) - 40};  // Indices wrap.
+        EXPECT_TRUE(D::adamw(args, on_device ? factor.data() : nullptr));
+        return std::tuple(p.values(), m.values(), v.values(), half.values());
+      });
     }
   }
 }

@@ -15,6 +15,7 @@ enum class RngPurpose : uint32_t {
   kSplit = 4,
   kTest = 5,
   kMinibatch = 6,
+  kMoments = 7,
 };
 
 /// Philox4x32-10 (Salmon et al. 2011): four 32-bit words from a 64-bit key and a 128-bit counter.

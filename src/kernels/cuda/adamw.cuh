@@ -13,12 +13,21 @@ inline namespace TEMPER_CUDA_TARGET {
 __device__ __forceinline__ float adamw_element(const AdamWArgs& a, const AdamWFactors& f,
                                                float grad_scale, int64_t i) {
   const float g = a.grad[i] * grad_scale;
-  const float m = fmaf(g, f.one_minus_beta1, a.exp_avg[i] * f.beta1);
-  const float v = fmaf(g * g, f.one_minus_beta2, a.exp_avg_sq[i] * f.beta2);
+  const bool rounded = a.exp_avg_bf16 != nullptr;
+  const float m0 = rounded ? bf16_to_float(a.exp_avg_bf16[i]) : a.exp_avg[i];
+  const float v0 = rounded ? bf16_to_float(a.exp_avg_sq_bf16[i]) : a.exp_avg_sq[i];
+  const float m = fmaf(g, f.one_minus_beta1, m0 * f.beta1);
+  const float v = fmaf(g * g, f.one_minus_beta2, v0 * f.beta2);
   const float root = fmaf(sqrtf(v), f.root_scale, f.eps);
   const float p = a.param[i] * f.decay - f.step_size * (m / root);
-  a.exp_avg[i] = m;
-  a.exp_avg_sq[i] = v;
+  if (rounded) {
+    const uint32_t random = moment_bits(a.rounding_key, static_cast<uint32_t>(a.first + i));
+    a.exp_avg_bf16[i] = moment_half(__float_as_uint(m), random);
+    a.exp_avg_sq_bf16[i] = moment_half(__float_as_uint(v), random >> 16);
+  } else {
+    a.exp_avg[i] = m;
+    a.exp_avg_sq[i] = v;
+  }
   a.param[i] = p;
   return p;
 }
