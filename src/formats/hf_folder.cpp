@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "json_util.h"
+#include "model_folder.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
 #include "temper/formats/safetensors.h"
@@ -16,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using OrderedJson = nlohmann::ordered_json;
+using detail::ModelFolder;
 
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 constexpr size_t kMaxIndexBytes = size_t{64} << 20;
@@ -24,49 +26,6 @@ constexpr size_t kMaxSentencepieceBytes = size_t{64} << 20;
 constexpr size_t kMaxConfigValues = 20'000;  // an ordered object finds keys by walking
 constexpr size_t kMaxIndexValues = 2'000'000;
 constexpr size_t kMaxShards = 10'000;
-
-/// A model's folder. Hands out only files that really lie inside it, or inside the tree of the hub
-/// cache's repository that it is a snapshot of, whose files are links to a folder beside it.
-class ModelFolder {
- public:
-  explicit ModelFolder(const fs::path& folder) : folder_(folder) {
-    std::error_code error;
-    root_ = fs::canonical(folder, error);
-    TEMPER_CHECK(!error && fs::is_directory(root_), "[hf_folder] ", folder.string(),
-                 " is no folder");
-    const fs::path snapshots = root_.parent_path();
-    if (snapshots.filename() == "snapshots" &&
-        snapshots.parent_path().filename().string().starts_with("models--")) {
-      root_ = snapshots.parent_path();
-    }
-  }
-
-  const fs::path& path() const { return folder_; }
-
-  /// @throws Error for a name with a separator and for a link that leads out of the tree.
-  std::optional<fs::path> find(std::string_view name) const {
-    const fs::path child = plain_child(folder_, name);
-    std::error_code error;
-    if (!fs::exists(child, error)) return std::nullopt;
-    const fs::path real = fs::canonical(child, error);
-    const auto [end, unused] = std::mismatch(root_.begin(), root_.end(), real.begin(), real.end());
-    TEMPER_CHECK(!error && end == root_.end(), "[hf_folder] ", child.string(),
-                 " is a link out of the model's folder");
-    return real;
-  }
-
-  /// The file's text, or an empty string when it is not there.
-  std::string text(std::string_view name, size_t max_bytes) const {
-    const auto file = find(name);
-    return file ? read_text_file(*file, max_bytes) : std::string();
-  }
-
-  std::string source(std::string_view name) const { return (folder_ / name).string(); }
-
- private:
-  fs::path folder_;
-  fs::path root_;
-};
 
 /// The tensors of one file or of several shards.
 class SafetensorsWeights : public WeightSource {

@@ -3,6 +3,7 @@
 #include "temper/core/error.h"
 #include "temper/kernels/rms_norm.h"
 #include "temper/kernels/swiglu.h"
+#include "temper/nn/adapter.h"
 #include "temper/nn/causal_lm.h"
 #include "temper/nn/strided.h"
 
@@ -38,23 +39,31 @@ void norm_gradient(const float* dy, const float* x, const Parameter& w, const fl
 
 }  // namespace
 
+/// Gradients of a projection's weights and of its adapter, and dx, which may take x's place.
+void CausalLM::project_backward(const Parameter& weight, const Parameter* bias, const float* dy,
+                                const float* x, float* dx, int64_t rows) const {
+  LinearAdapter* adapter = adapter_on(weight);
+  weight_gradient(dy, x, weight, bias, rows);
+  if (adapter != nullptr) adapter->backward_weights(x, dy, rows);
+  input_gradient(dy, weight, dx, rows);
+  if (adapter != nullptr) adapter->backward_input(dx, rows);
+}
+
 void CausalLM::mlp_backward(int64_t layer, int64_t rows, LayerTape& t, float* dx) {
   const auto& c = config_;
   const Layer& l = layers_[static_cast<size_t>(layer)];
   const size_t n = static_cast<size_t>(rows);
   const size_t inner = static_cast<size_t>(c.intermediate_size);
-  float* y = scratch_.wide.ensure(n * inner);
+  float* y = work_->wide.ensure(n * inner);
   kernels::swiglu(t.gate_up.data(), y, rows, c.intermediate_size);
-  weight_gradient(dx, y, *l.down, l.down_bias, rows);
-  float* dy = y;  // y is used up.
-  input_gradient(dx, *l.down, dy, rows);
-  float* dgate_up = scratch_.b.ensure(n * 2 * inner);
+  float* dy = y;  // y is used up then.
+  project_backward(*l.down, l.down_bias, dx, y, dy, rows);
+  float* dgate_up = work_->b.ensure(n * 2 * inner);
   kernels::swiglu_backward(dy, t.gate_up.data(), dgate_up, rows, c.intermediate_size);
-  float* h = scratch_.h.ensure(n * static_cast<size_t>(c.hidden_size));
+  float* h = work_->h.ensure(n * static_cast<size_t>(c.hidden_size));
   kernels::rms_norm({t.x_mid.data(), l.norm_mid->data(), h, nullptr, rows, c.hidden_size,
                      static_cast<float>(c.rms_eps)});
-  weight_gradient(dgate_up, h, *l.gate_up, l.gate_up_bias, rows);
-  input_gradient(dgate_up, *l.gate_up, h, rows);
+  project_backward(*l.gate_up, l.gate_up_bias, dgate_up, h, h, rows);
   norm_gradient(h, t.x_mid.data(), *l.norm_mid, t.rstd_mid.data(), dx, rows);
 }
 
@@ -65,14 +74,14 @@ void CausalLM::qkv_backward(int64_t layer, const ForwardTape& tape, LayerTape& t
   const int64_t q_width = c.heads * c.head_dim;
   const int64_t kv_width = c.kv_heads * c.head_dim;
   const int64_t width = q_width + 2 * kv_width;
-  float* dqkv = scratch_.dqkv.data();
-  kernels::rope(dqkv, width, tape.batch.positions, c.heads, rope_, true);
-  kernels::rope(dqkv + q_width, width, tape.batch.positions, c.kv_heads, rope_, true);
+  float* dqkv = work_->dqkv.data();
+  kernels::rope(dqkv, width, tape.batch.positions, c.heads, work_->rope, true);
+  kernels::rope(dqkv + q_width, width, tape.batch.positions, c.kv_heads, work_->rope, true);
   if (l.q_norm == nullptr) return;
   const auto norm = [&](Parameter& w, int64_t heads, int64_t at, FloatBuffer& raw,
                         FloatBuffer& rstd) {
     const int64_t columns = heads * c.head_dim;
-    float* d = scratch_.a.ensure(static_cast<size_t>(rows * columns));
+    float* d = work_->a.ensure(static_cast<size_t>(rows * columns));
     copy_columns(dqkv + at, width, d, columns, rows, columns);
     kernels::rms_norm_backward(
         {d, raw.data(), w.data(), rstd.data(), d, false, w.grad_data(), rows * heads, c.head_dim});
@@ -91,10 +100,9 @@ void CausalLM::layer_backward(int64_t layer, const ForwardTape& tape, LayerTape&
   const int64_t kv_width = c.kv_heads * c.head_dim;
   const size_t width = static_cast<size_t>(q_width + 2 * kv_width);
   mlp_backward(layer, rows, t, dx);
-  weight_gradient(dx, t.attention.data(), *l.o, l.o_bias, rows);
-  float* dattention = scratch_.a.ensure(n * static_cast<size_t>(q_width));
-  input_gradient(dx, *l.o, dattention, rows);
-  float* dqkv = scratch_.dqkv.ensure(n * width);
+  float* dattention = work_->a.ensure(n * static_cast<size_t>(q_width));
+  project_backward(*l.o, l.o_bias, dx, t.attention.data(), dattention, rows);
+  float* dqkv = work_->dqkv.ensure(n * width);
   std::fill_n(dqkv, n * width, 0.0f);
   kernels::TreeAttentionBackwardArgs a{};
   a.forward = attention_args(tape.plan, layer, t, nullptr);
@@ -107,36 +115,37 @@ void CausalLM::layer_backward(int64_t layer, const ForwardTape& tape, LayerTape&
   a.dkv_stride = static_cast<int64_t>(width);
   kernels::tree_attention_backward(a);
   qkv_backward(layer, tape, t);
-  float* h = scratch_.h.ensure(n * static_cast<size_t>(c.hidden_size));
+  float* h = work_->h.ensure(n * static_cast<size_t>(c.hidden_size));
   kernels::rms_norm({t.x.data(), l.norm_in->data(), h, nullptr, rows, c.hidden_size,
                      static_cast<float>(c.rms_eps)});
-  weight_gradient(dqkv, h, *l.qkv, l.qkv_bias, rows);
-  input_gradient(dqkv, *l.qkv, h, rows);
+  project_backward(*l.qkv, l.qkv_bias, dqkv, h, h, rows);
   norm_gradient(h, t.x.data(), *l.norm_in, t.rstd_in.data(), dx, rows);
 }
 
 void CausalLM::backward(ForwardTape& tape, const at::Tensor& dhidden) {
-  TEMPER_CHECK(trainable_ == Trainable::kYes, "[backward] the model is frozen");
+  TEMPER_CHECK(trainable(), "[backward] the model is frozen");
+  TEMPER_CHECK(adapter_ == nullptr || adapter_on_, "[backward] the model's adapter is off");
   const int64_t rows = tape.batch.rows();
   const int64_t hidden = config_.hidden_size;
   TEMPER_CHECK(dhidden.is_contiguous() && dhidden.scalar_type() == at::kFloat &&
                    dhidden.numel() == rows * hidden,
                "[backward] dhidden must be contiguous float32 [", rows, ", ", hidden, "]");
   const size_t floats = static_cast<size_t>(rows * hidden);
-  float* dx = scratch_.dx.ensure(floats);
+  float* dx = work_->dx.ensure(floats);
   kernels::rms_norm_backward({dhidden.data_ptr<float>(), tape.last.data(), final_norm_->data(),
                               tape.rstd_last.data(), dx, false, final_norm_->grad_data(), rows,
                               hidden});
   for (int64_t layer = config_.layers; layer-- > 0;) {
     LayerTape& t = tape.layers[static_cast<size_t>(layer)];
     if (tape.checkpoint) {
-      std::copy_n(t.x.data(), floats, work_.x.ensure(floats));
-      layer_forward(layer, tape.batch, tape.plan, nullptr, work_, scratch_.out.ensure(floats));
-      layer_backward(layer, tape, work_, dx);
+      std::copy_n(t.x.data(), floats, work_->layer.x.ensure(floats));
+      layer_forward(layer, tape.batch, tape.plan, nullptr, work_->layer, work_->out.ensure(floats));
+      layer_backward(layer, tape, work_->layer, dx);
     } else {
       layer_backward(layer, tape, t, dx);
     }
   }
+  if (!embed_->grad.defined()) return;
   for (int64_t r = 0; r < rows; ++r) {
     auto& row = embed_grad_[tape.batch.ids[static_cast<size_t>(r)]];
     row.resize(static_cast<size_t>(hidden));

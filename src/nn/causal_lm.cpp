@@ -6,6 +6,7 @@
 #include <string>
 
 #include "temper/core/error.h"
+#include "temper/nn/adapter.h"
 #include "tensor_arena.h"
 
 namespace temper {
@@ -41,11 +42,15 @@ WeightDType parse_weight_dtype(std::string_view name) {
 CausalLM::CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable, LmParts parts)
     : config_(source.config), dtype_(dtype), trainable_(trainable), parts_(parts) {
   TEMPER_CHECK(dtype != WeightDType::kInt8 || trainable == Trainable::kNo,
-               "[load] int8 weights are for frozen models (trainer.reference_weights, ",
-               "reward_model.weights): a model that is trained needs another trainer.weights");
+               "[load] int8 weights are for frozen models (under an adapter, ",
+               "trainer.reference_weights, reward_model.weights): a model whose weights are ",
+               "trained needs another trainer.weights");
   declare();
   load(*source.weights);
 }
+
+CausalLM::CausalLM() = default;
+CausalLM::~CausalLM() = default;
 
 Parameter* CausalLM::matrix(std::string name, std::vector<ParameterPart> parts, int64_t k) {
   auto p = std::make_unique<Parameter>();
@@ -218,6 +223,8 @@ std::unique_ptr<CausalLM> CausalLM::frozen_copy(const CausalLM& other, WeightDTy
 
 void CausalLM::copy_weights(const CausalLM& other) {
   TEMPER_CHECK(params_.size() == other.params_.size(), "[copy] the models differ in architecture");
+  TEMPER_CHECK(other.adapter_ == nullptr, "[copy] the model has an adapter: merge it, or take the ",
+               "model without it (without_adapter)");
   const bool same_type = copy_type(dtype_) == copy_type(other.dtype_);
   for (size_t i = 0; i < params_.size(); ++i) {
     Parameter& to = *params_[i];
@@ -248,7 +255,7 @@ Parameter& CausalLM::head() const {
 }
 
 void CausalLM::zero_gradients() {
-  for (auto& p : params_) {
+  for (Parameter* p : parameter_list()) {
     if (p->grad.defined()) p->grad.zero_();
   }
   embed_grad_.clear();
@@ -266,31 +273,16 @@ void CausalLM::finish_gradients() {
 }
 
 std::vector<Parameter*> CausalLM::parameter_list() const {
+  if (adapter_) return adapter_->parameters();
   std::vector<Parameter*> out;
   for (const auto& p : params_) out.push_back(p.get());
   return out;
 }
 
 size_t CausalLM::weight_bytes() const {
-  size_t total = 0;
+  size_t total = adapter_ ? adapter_->bytes() : 0;
   for (const auto& p : params_) total += p->bytes();
   return total;
-}
-
-std::vector<WriteTensor> CausalLM::write_tensors() const {
-  std::vector<WriteTensor> out;
-  for (const auto& p : params_) {
-    TEMPER_CHECK(p->value.defined(), "[save] ", p->name,
-                 " is frozen and keeps no float32 values; save the policy instead");
-    for (const auto& part : p->parts) {
-      std::vector<int64_t> shape{part.rows};
-      if (p->matrix) shape.push_back(p->k);
-      out.push_back({part.name, shape, [param = p.get(), part](std::span<float> rows) {
-                       param->get_part(part, param->value, rows.data());
-                     }});
-    }
-  }
-  return out;
 }
 
 }  // namespace temper

@@ -7,6 +7,8 @@
 #include "temper/core/threads.h"
 #include "temper/kernels/embedding.h"
 #include "temper/kernels/rms_norm.h"
+#include "temper/kernels/swiglu.h"
+#include "temper/nn/adapter.h"
 #include "temper/nn/causal_lm.h"
 #include "temper/nn/strided.h"
 
@@ -25,6 +27,15 @@ kernels::LinearArgs linear_args(const float* x, const Parameter& w, const Parame
 }
 
 }  // namespace
+
+/// y = or += x W^T (+ bias), and then what an adapter adds.
+void CausalLM::project(const Parameter& weight, const Parameter* bias, const float* x, float* y,
+                       int64_t rows, bool add) const {
+  auto args = linear_args(x, weight, bias, y, rows);
+  args.add = add;
+  kernels::linear(args);
+  if (LinearAdapter* adapter = adapter_on(weight)) adapter->forward(x, y, rows);
+}
 
 void CausalLM::embed(const TokenBatch& batch, float* x) const {
   kernels::embedding(embed_->packed(), batch.ids, x);
@@ -64,17 +75,17 @@ void CausalLM::qkv_forward(int64_t layer, const TokenBatch& batch, LayerTape& t)
   const int64_t q_width = c.heads * c.head_dim;
   const int64_t kv_width = c.kv_heads * c.head_dim;
   const int64_t width = q_width + 2 * kv_width;
-  float* h = scratch_.h.ensure(n * static_cast<size_t>(c.hidden_size));
+  float* h = work_->h.ensure(n * static_cast<size_t>(c.hidden_size));
   kernels::rms_norm({t.x.data(), l.norm_in->data(), h, t.rstd_in.ensure(n), rows, c.hidden_size,
                      static_cast<float>(c.rms_eps)});
   float* qkv = t.qkv.ensure(n * static_cast<size_t>(width));
-  kernels::linear(linear_args(h, *l.qkv, l.qkv_bias, qkv, rows));
+  project(*l.qkv, l.qkv_bias, h, qkv, rows, false);
   if (l.q_norm != nullptr) {
     const auto norm = [&](Parameter& w, int64_t heads, int64_t at, FloatBuffer& raw,
                           FloatBuffer& rstd) {
       const int64_t columns = heads * c.head_dim;
       float* from = raw.ensure(n * static_cast<size_t>(columns));
-      float* normed = scratch_.a.ensure(n * static_cast<size_t>(columns));
+      float* normed = work_->a.ensure(n * static_cast<size_t>(columns));
       copy_columns(qkv + at, width, from, columns, rows, columns);
       kernels::rms_norm({from, w.data(), normed, rstd.ensure(n * static_cast<size_t>(heads)),
                          rows * heads, c.head_dim, static_cast<float>(c.rms_eps)});
@@ -83,8 +94,8 @@ void CausalLM::qkv_forward(int64_t layer, const TokenBatch& batch, LayerTape& t)
     norm(*l.q_norm, c.heads, 0, t.q_raw, t.rstd_q);
     norm(*l.k_norm, c.kv_heads, q_width, t.k_raw, t.rstd_k);
   }
-  kernels::rope(qkv, width, batch.positions, c.heads, rope_, false);
-  kernels::rope(qkv + q_width, width, batch.positions, c.kv_heads, rope_, false);
+  kernels::rope(qkv, width, batch.positions, c.heads, work_->rope, false);
+  kernels::rope(qkv + q_width, width, batch.positions, c.kv_heads, work_->rope, false);
 }
 
 void CausalLM::mlp_forward(int64_t layer, int64_t rows, LayerTape& t, float* out) {
@@ -92,17 +103,21 @@ void CausalLM::mlp_forward(int64_t layer, int64_t rows, LayerTape& t, float* out
   const Layer& l = layers_[static_cast<size_t>(layer)];
   const size_t n = static_cast<size_t>(rows);
   const size_t hidden = static_cast<size_t>(c.hidden_size);
-  float* h = scratch_.h.ensure(n * hidden);
+  float* h = work_->h.ensure(n * hidden);
   kernels::rms_norm({t.x_mid.data(), l.norm_mid->data(), h, t.rstd_mid.ensure(n), rows,
                      c.hidden_size, static_cast<float>(c.rms_eps)});
   float* gate_up = t.gate_up.ensure(n * static_cast<size_t>(2 * c.intermediate_size));
-  auto gated = linear_args(h, *l.gate_up, l.gate_up_bias, gate_up, rows);
-  gated.swiglu = scratch_.wide.ensure(n * static_cast<size_t>(c.intermediate_size));
-  kernels::linear(gated);
+  float* y = work_->wide.ensure(n * static_cast<size_t>(c.intermediate_size));
+  if (adapter_on(*l.gate_up) != nullptr) {
+    project(*l.gate_up, l.gate_up_bias, h, gate_up, rows, false);
+    kernels::swiglu(gate_up, y, rows, c.intermediate_size);
+  } else {
+    auto gated = linear_args(h, *l.gate_up, l.gate_up_bias, gate_up, rows);
+    gated.swiglu = y;
+    kernels::linear(gated);
+  }
   std::copy_n(t.x_mid.data(), n * hidden, out);
-  auto args = linear_args(gated.swiglu, *l.down, l.down_bias, out, rows);
-  args.add = true;
-  kernels::linear(args);
+  project(*l.down, l.down_bias, y, out, rows, true);
 }
 
 void CausalLM::layer_forward(int64_t layer, const TokenBatch& batch, const AttentionPlan& plan,
@@ -128,9 +143,7 @@ void CausalLM::layer_forward(int64_t layer, const TokenBatch& batch, const Atten
   kernels::tree_attention(attention_args(plan, layer, t, kv));
   float* x_mid = t.x_mid.ensure(n * static_cast<size_t>(c.hidden_size));
   std::copy_n(t.x.data(), n * static_cast<size_t>(c.hidden_size), x_mid);
-  auto args = linear_args(t.attention.data(), *l.o, l.o_bias, x_mid, rows);
-  args.add = true;
-  kernels::linear(args);
+  project(*l.o, l.o_bias, t.attention.data(), x_mid, rows, true);
   mlp_forward(layer, rows, t, out);
 }
 
@@ -139,13 +152,13 @@ at::Tensor CausalLM::forward(const TokenBatch& batch, KvStore* kv) {
   ensure_rope(batch.positions);
   const AttentionPlan plan = make_plan(batch, kv);
   const size_t floats = batch.ids.size() * static_cast<size_t>(config_.hidden_size);
-  float* x = work_.x.ensure(floats);
-  embed(batch, x);
+  LayerTape& t = work_->layer;
+  embed(batch, t.x.ensure(floats));
   for (int64_t layer = 0; layer < config_.layers; ++layer) {
-    layer_forward(layer, batch, plan, kv, work_, work_.x.data());
+    layer_forward(layer, batch, plan, kv, t, t.x.data());
   }
-  float* hidden = inference_.hidden.ensure(floats);
-  kernels::rms_norm({work_.x.data(), final_norm_->data(), hidden, nullptr, batch.rows(),
+  float* hidden = hidden_.ensure(floats);
+  kernels::rms_norm({t.x.data(), final_norm_->data(), hidden, nullptr, batch.rows(),
                      config_.hidden_size, static_cast<float>(config_.rms_eps)});
   return at::from_blob(hidden, {batch.rows(), config_.hidden_size}, at::kFloat);
 }
@@ -163,8 +176,8 @@ at::Tensor CausalLM::forward_train(const TokenBatch& batch, ForwardTape& tape) {
     const bool last = layer + 1 == config_.layers;
     float* out = (last ? tape.last : tape.layers[static_cast<size_t>(layer + 1)].x).ensure(floats);
     if (tape.checkpoint) {
-      std::copy_n(t.x.data(), floats, work_.x.ensure(floats));
-      layer_forward(layer, batch, tape.plan, nullptr, work_, out);
+      std::copy_n(t.x.data(), floats, work_->layer.x.ensure(floats));
+      layer_forward(layer, batch, tape.plan, nullptr, work_->layer, out);
     } else {
       layer_forward(layer, batch, tape.plan, nullptr, t, out);
     }

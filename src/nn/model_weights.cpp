@@ -31,10 +31,7 @@ class ModelWeights : public WeightSource {
     const auto [p, part] = at(name);
     TEMPER_CHECK(std::ssize(out) == part->rows * p->k, "[weights] ", name, " has ",
                  part->rows * p->k, " elements, not ", out.size());
-    if (p->value.defined()) return p->get_part(*part, p->value, out.data());
-    std::vector<int32_t> rows(static_cast<size_t>(part->rows));
-    std::iota(rows.begin(), rows.end(), static_cast<int32_t>(part->row_begin));
-    kernels::embedding(p->packed(), rows, out.data());  // It reads rows of any panels.
+    read_part(*p, *part, out.data());
   }
 
  private:
@@ -73,6 +70,13 @@ class PrefixedWeights : public WeightSource {
 };
 
 }  // namespace
+
+void read_part(const Parameter& p, const ParameterPart& part, float* rows) {
+  if (p.value.defined()) return p.get_part(part, p.value, rows);
+  std::vector<int32_t> ids(static_cast<size_t>(part.rows));
+  std::iota(ids.begin(), ids.end(), static_cast<int32_t>(part.row_begin));
+  kernels::embedding(p.packed(), ids, rows);  // It reads rows of any panels.
+}
 
 std::shared_ptr<const WeightSource> weights_of(const CausalLM& model) {
   return std::make_shared<ModelWeights>(model);

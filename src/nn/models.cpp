@@ -62,24 +62,30 @@ std::optional<int32_t> ModelText::eos_id() const {
   return eos_ids_.empty() ? std::nullopt : std::optional(eos_ids_.front());
 }
 
-std::string ModelText::render(const Json& messages) const {
+std::string ModelText::render(const Json& messages, const Json* tools) const {
   TEMPER_CHECK(template_.has_value(),
                "the model has no chat template; give plain prompts instead of messages");
-  return template_->render(messages, options_);
+  ChatTemplateOptions options = options_;
+  options.tools = tools;
+  return template_->render(messages, options);
 }
 
-std::string ModelText::render_finished(const Json& messages) const {
+std::string ModelText::render_finished(const Json& messages, const Json* tools) const {
   TEMPER_CHECK(template_.has_value(),
                "the model has no chat template; give plain texts instead of messages");
   ChatTemplateOptions options = options_;
   options.add_generation_prompt = false;
+  options.tools = tools;
   return template_->render(messages, options);
 }
 
-ChatTemplate::Rendered ModelText::render_with_spans(const Json& messages) const {
-  if (!template_ || !template_->has_generation_blocks()) return {render_finished(messages), {}};
+ChatTemplate::Rendered ModelText::render_with_spans(const Json& messages, const Json* tools) const {
+  if (!template_ || !template_->has_generation_blocks()) {
+    return {render_finished(messages, tools), {}};
+  }
   ChatTemplateOptions options = options_;
   options.add_generation_prompt = false;
+  options.tools = tools;
   return template_->render_with_spans(messages, options);
 }
 
@@ -100,6 +106,22 @@ PolicyModel PolicyModel::load(std::string_view spec, WeightDType dtype, Trainabl
   return p;
 }
 
+PolicyModel PolicyModel::load_with_adapter(std::string_view spec, WeightDType dtype,
+                                           AdapterConfig config, uint64_t seed) {
+  PolicyModel p = load(spec, dtype, Trainable::kNo);
+  if (config.base_model.empty()) config.base_model = spec;
+  p.lm_->add_adapter(config, seed);
+  return p;
+}
+
+PolicyModel PolicyModel::load_with_adapter(std::string_view spec, WeightDType dtype,
+                                           const std::filesystem::path& folder,
+                                           Trainable trainable) {
+  PolicyModel p = load(spec, dtype, Trainable::kNo);
+  p.lm_->load_adapter(folder, trainable);
+  return p;
+}
+
 void PolicyModel::save(const std::filesystem::path& folder, DType dtype) const {
   write_hf_folder(folder, *source_, lm_->write_tensors(), {.dtype = dtype});
 }
@@ -111,6 +133,12 @@ ReferenceModel ReferenceModel::copy_of(const PolicyModel& policy) {
 ReferenceModel ReferenceModel::copy_of(const PolicyModel& policy, WeightDType dtype) {
   ReferenceModel r;
   r.lm_ = CausalLM::frozen_copy(policy.lm(), dtype);
+  return r;
+}
+
+ReferenceModel ReferenceModel::adapter_off(const PolicyModel& policy) {
+  ReferenceModel r;
+  r.lm_ = policy.lm().without_adapter();
   return r;
 }
 
@@ -136,6 +164,8 @@ ReferenceModel ReferenceModel::map_or_write(std::string_view spec, WeightDType d
 void ReferenceModel::sync(const PolicyModel& policy, double alpha) {
   TEMPER_CHECK(alpha > 0 && alpha <= 1, "[sync] alpha must be in (0, 1], got ", alpha);
   TEMPER_CHECK(!lm_->mapped(), "[sync] a mapped reference cannot be changed");
+  TEMPER_CHECK(policy.lm().adapter() == nullptr,
+               "[sync] the reference of an adapter is the model under it, which does not move");
   if (alpha == 1.0) return lm_->copy_weights(policy.lm());
   const auto from = policy.lm().parameters();
   const auto to = lm_->parameters();

@@ -70,7 +70,7 @@ AttentionPlan CausalLM::make_plan(const TokenBatch& batch, KvStore* kv) const {
 
 void CausalLM::ensure_rope(std::span<const int32_t> positions) {
   const int64_t needed = *std::max_element(positions.begin(), positions.end()) + 1;
-  if (needed <= rope_.positions) return;
+  if (needed <= work_->rope.positions) return;
   const int64_t count = std::min(config_.max_positions, std::max<int64_t>(needed, 2048) * 2);
   kernels::Llama3Scaling scaling;
   if (config_.rope_scaling) {
@@ -78,7 +78,7 @@ void CausalLM::ensure_rope(std::span<const int32_t> positions) {
                config_.rope_scaling->high_freq_factor,
                static_cast<double>(config_.rope_scaling->original_max_positions)};
   }
-  rope_ = kernels::make_rope_table(config_.head_dim, count, config_.rope_theta,
+  work_->rope = kernels::make_rope_table(config_.head_dim, count, config_.rope_theta,
                                    config_.rope_scaling ? &scaling : nullptr);
 }
 

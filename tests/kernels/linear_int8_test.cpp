@@ -270,15 +270,41 @@ TEST(HeadInt8, ScoresAndSamplesItsLogits) {
   }
 }
 
-TEST(LinearInt8, GradientsAndDotsAreRefused) {
+// dx is the product with the weights as the embedding reads them: bytes times scales, in float32.
+TEST(LinearInt8, InputGradientIsThatOfTheScaledWeights) {
+  for (const auto [n, k] : {std::pair{1, 5}, {33, 300}, {290, 64}, {64, 257}}) {
+    const Int8Weight w = random_weight(n, k, 17);
+    const int64_t rows = 50;
+    const Floats dy = random_floats(rows * n, 18);
+    Floats scaled(static_cast<size_t>(panel_elements(n, k)));
+    Floats plain(static_cast<size_t>(n * k));
+    for (int64_t i = 0; i < n * k; ++i) {
+      plain[static_cast<size_t>(i)] = w.byte(i / k, i % k) * w.scale(i / k, i % k);
+    }
+    pack_rows(plain.data(), n, k, 0, scaled.data());
+    const auto run = [&](const PackedWeight& weight, int64_t count) {
+      Floats dx(static_cast<size_t>(count * k), NAN);
+      linear_backward_input({.dy = dy.data(),
+                             .dy_stride = n,
+                             .weight = weight,
+                             .dx = dx.data(),
+                             .dx_stride = k,
+                             .rows = count});
+      return dx;
+    };
+    const Floats got = run(w.packed(), rows);
+    EXPECT_EQ(got, run({.f32 = scaled.data(), .n = n, .k = k}, rows)) << n << " x " << k;
+    const Floats alone = run(w.packed(), 1);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), got.begin()));
+  }
+}
+
+TEST(LinearInt8, WeightGradientsAndDotsAreRefused) {
   const Int8Weight w = random_weight(3, 5, 17);
   Floats a(5), b(5);
-  EXPECT_THROW(
-      linear_backward_input({.dy = a.data(), .weight = w.packed(), .dx = b.data(), .rows = 1}),
-      Error);
   const LinearLogprobArgs head{.hidden = a.data(), .head = w.packed(), .rows = 1};
-  EXPECT_THROW(linear_logprob_backward({.forward = head}), Error);
-  EXPECT_THROW(linear_logprob_train({.pass = {.forward = head}}), Error);
+  EXPECT_THROW(linear_logprob_backward({.forward = head, .dweight = b.data()}), Error);
+  EXPECT_THROW(linear_logprob_train({.pass = {.forward = head, .dweight = b.data()}}), Error);
   PackedWeight dot = w.packed();
   dot.product = Product::kDot;
   EXPECT_THROW(linear({.x = a.data(), .weight = dot, .y = b.data(), .rows = 1}), Error);

@@ -51,7 +51,7 @@ struct PackedWeight {
   int64_t k = 0;
   Product product = Product::kFma;  ///< kDot needs `bf16`.
   const uint16_t* f16 = nullptr;    ///< IEEE half precision.
-  const int8_t* i8 = nullptr;       ///< For frozen weights: without gradients, and on the CPU alone.
+  const int8_t* i8 = nullptr;       ///< For frozen weights, and on the CPU alone.
   const float* scales = nullptr;    ///< Beside `i8`: see above.
 };
 /// Whether a weight's product can be computed: kDot multiplies bf16 panels alone.
@@ -94,8 +94,8 @@ struct LinearArgs {
 };
 void linear(const LinearArgs& args);
 
-/// dx = dy W, or dx += dy W, in chunks over ascending n as in `linear`.
-/// @throws Error for int8 panels: they are for frozen weights.
+/// dx = dy W, or dx += dy W, in chunks over ascending n as in `linear`. An element of int8 panels
+/// is its byte times its scale, rounded once.
 struct LinearBackwardInputArgs {
   const float* dy = nullptr;  ///< [rows, n]
   int64_t dy_stride = 0;

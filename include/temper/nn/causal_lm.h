@@ -11,6 +11,7 @@
 #include "temper/core/torch.h"
 #include "temper/formats/hf_folder.h"
 #include "temper/formats/model_source.h"
+#include "temper/formats/peft.h"
 #include "temper/kernels/rope.h"
 #include "temper/kernels/tree_attention.h"
 #include "temper/nn/float_buffer.h"
@@ -68,6 +69,9 @@ struct ForwardTape {
   FloatBuffer last, rstd_last, hidden;
 };
 
+class Adapter;
+class LinearAdapter;
+
 /// A decoder-only language model of the Llama kind (Llama, SmolLM2, Mistral, Qwen2, Qwen3) over
 /// flat token streams. Sampling, scoring and training run this one forward. Exactness: a row's
 /// hidden state depends on the weights and on the row's own text alone, bit for bit: not on what
@@ -80,7 +84,8 @@ class CausalLM {
   /// trainable model in int8.
   CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable,
            LmParts parts = LmParts::kAll);
-  /// A frozen copy of `other`'s weights as they are now.
+  ~CausalLM();
+  /// A frozen copy of `other`'s weights as they are now. @throws Error where it has an adapter.
   [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other);
   /// The same in another weight type, rounded from `other`'s float32 masters. @throws Error where
   /// it has none, or holds a number that `dtype` cannot.
@@ -98,7 +103,8 @@ class CausalLM {
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] WeightDType dtype() const { return dtype_; }
-  [[nodiscard]] bool trainable() const { return trainable_ == Trainable::kYes; }
+  /// Whether it gets gradients: its weights, or its adapter.
+  [[nodiscard]] bool trainable() const;
   [[nodiscard]] LmParts parts() const { return parts_; }
 
   /// Hidden rows [N, hidden] after the final norm, float32, valid until the next call.
@@ -117,22 +123,47 @@ class CausalLM {
   void finish_gradients();
   void zero_gradients();
 
-  /// All weights, in a fixed order. A tied head is the embedding.
+  /// Puts a low-rank adapter on a frozen model (nn/adapter.h): from now on every forward applies
+  /// it, and gradients are its alone. A is drawn, keyed by (seed, module), and B is 0, so no bit of
+  /// the model's output changes yet. @throws Error for a model whose weights are trained, a second
+  /// adapter, a target that the model lacks, and dropout.
+  void add_adapter(const AdapterConfig& config, uint64_t seed);
+  /// The same with the weights of a folder in PEFT's format. Frozen, it costs its weights alone.
+  /// @throws Error naming the file and the rule that it breaks.
+  void load_adapter(const std::filesystem::path& folder, Trainable trainable);
+  /// Writes a folder that PEFT loads, in float32: it comes back with its bits.
+  void save_adapter(const std::filesystem::path& folder) const;
+  /// Adds the adapter to the weights for good and removes it. Models of `without_adapter` change
+  /// with them. @throws Error unless the weights are float32 and no mapped file.
+  void merge_adapter();
+  /// This model's own weights, not copied, as a frozen model without the adapter: the reference of
+  /// a policy that is an adapter. The two share their workspace too, so one thread may call either
+  /// at a time.
+  [[nodiscard]] std::unique_ptr<CausalLM> without_adapter() const;
+  /// Null where there is none.
+  [[nodiscard]] const Adapter* adapter() const { return adapter_.get(); }
+  /// Whether forwards apply the adapter; see AdapterOff.
+  [[nodiscard]] bool adapter_applied() const { return adapter_ != nullptr && adapter_on_; }
+  void apply_adapter(bool on) { adapter_on_ = on; }
+
+  /// All weights but an adapter's, in a fixed order. A tied head is the embedding.
   [[nodiscard]] std::span<const std::unique_ptr<Parameter>> parameters() const { return params_; }
-  /// The same as pointers, for an optimizer.
+  /// What an optimizer moves: all weights, or those of the adapter where there is one.
   [[nodiscard]] std::vector<Parameter*> parameter_list() const;
   /// @throws Error for a backbone without a head.
   [[nodiscard]] Parameter& head() const;
+  /// Of weights and gradients, an adapter's included.
   [[nodiscard]] size_t weight_bytes() const;
 
-  /// Writes what products read, in the layout in which they read it, with a hash; a safetensors
-  /// file by its container. It takes its place whole or not at all.
+  /// Writes what products read, an adapter left out, in the layout in which they read it, with a
+  /// hash; a safetensors file by its container. It takes its place whole or not at all.
   /// @param origin  a note that `read_panel_file_info` gives back.
   void write_panels(const std::filesystem::path& file, std::string_view origin = {}) const;
   /// Whether the weights are pages of a file, and so cannot be changed.
   [[nodiscard]] bool mapped() const { return mapped_; }
 
-  /// Tensors for `write_hf_folder`; they read the weights when they are filled.
+  /// Tensors for `write_hf_folder`; they read the weights when they are filled. With an adapter:
+  /// what products read, merged with it in float32.
   [[nodiscard]] std::vector<WriteTensor> write_tensors() const;
 
  private:
@@ -150,10 +181,13 @@ class CausalLM {
     Parameter* down;
     Parameter* down_bias;
   };
-  struct Scratch {
+  /// What lives during a call alone.
+  struct Workspace {
+    kernels::RopeTable rope;
+    LayerTape layer;
     FloatBuffer h, wide, a, b, dqkv, dx, out;
   };
-  CausalLM() = default;
+  CausalLM();
   void declare();
   Layer declare_layer(int64_t index);
   Parameter* matrix(std::string name, std::vector<ParameterPart> parts, int64_t k);
@@ -169,6 +203,12 @@ class CausalLM {
                                                           LayerTape& t, KvStore* kv) const;
   void layer_forward(int64_t layer, const TokenBatch& batch, const AttentionPlan& plan, KvStore* kv,
                      LayerTape& t, float* out);
+  [[nodiscard]] LinearAdapter* adapter_on(const Parameter& weight) const;
+  void project(const Parameter& weight, const Parameter* bias, const float* x, float* y,
+               int64_t rows, bool add) const;
+  void project_backward(const Parameter& weight, const Parameter* bias, const float* dy,
+                        const float* x, float* dx, int64_t rows) const;
+  void take_adapter(std::unique_ptr<Adapter> adapter);
   void qkv_forward(int64_t layer, const TokenBatch& batch, LayerTape& t);
   void mlp_forward(int64_t layer, int64_t rows, LayerTape& t, float* out);
   void layer_backward(int64_t layer, const ForwardTape& tape, LayerTape& t, float* dx);
@@ -186,10 +226,10 @@ class CausalLM {
   Parameter* final_norm_ = nullptr;
   Parameter* lm_head_ = nullptr;
   std::vector<Layer> layers_;
-  kernels::RopeTable rope_;
-  ForwardTape inference_;
-  LayerTape work_;
-  Scratch scratch_;
+  std::unique_ptr<Adapter> adapter_;
+  bool adapter_on_ = true;
+  FloatBuffer hidden_;
+  std::shared_ptr<Workspace> work_ = std::make_shared<Workspace>();
   std::map<int32_t, std::vector<float>> embed_grad_;
 };
 

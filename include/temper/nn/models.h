@@ -29,12 +29,15 @@ class ModelText {
 
   /// The text of a conversation, generation prompt added. @param messages  [{"role", "content"}].
   /// @throws Error when the model has no chat template.
-  [[nodiscard]] std::string render(const nlohmann::ordered_json& messages) const;
+  /// @param tools  array of JSON schemas that the template may show, or null.
+  [[nodiscard]] std::string render(const nlohmann::ordered_json& messages,
+                                   const nlohmann::ordered_json* tools = nullptr) const;
   /// The text of a finished conversation: nothing is asked for behind its last turn.
-  [[nodiscard]] std::string render_finished(const nlohmann::ordered_json& messages) const;
+  [[nodiscard]] std::string render_finished(const nlohmann::ordered_json& messages,
+                                            const nlohmann::ordered_json* tools = nullptr) const;
   /// The same, with the byte ranges of the template's {% generation %} blocks, if it has any.
   [[nodiscard]] ChatTemplate::Rendered render_with_spans(
-      const nlohmann::ordered_json& messages) const;
+      const nlohmann::ordered_json& messages, const nlohmann::ordered_json* tools = nullptr) const;
   /// `render` for one user message.
   [[nodiscard]] std::string render_user(std::string_view content) const;
   /// Ids of a rendered text: its special tokens count, nothing is added.
@@ -53,6 +56,13 @@ class PolicyModel {
   /// @param spec  GGUF file, Hugging Face folder or hub id (formats/model_source.h).
   [[nodiscard]] static PolicyModel load(std::string_view spec, WeightDType dtype,
                                         Trainable trainable = Trainable::kYes);
+  /// A frozen model, in any weight type, under a new adapter that is trained.
+  [[nodiscard]] static PolicyModel load_with_adapter(std::string_view spec, WeightDType dtype,
+                                                     AdapterConfig config, uint64_t seed);
+  /// The same under the adapter of a folder in PEFT's format.
+  [[nodiscard]] static PolicyModel load_with_adapter(std::string_view spec, WeightDType dtype,
+                                                     const std::filesystem::path& folder,
+                                                     Trainable trainable = Trainable::kYes);
 
   [[nodiscard]] CausalLM& lm() const { return *lm_; }
   [[nodiscard]] const ModelText& text() const { return *text_; }
@@ -60,7 +70,7 @@ class PolicyModel {
   [[nodiscard]] const ModelSource& source() const { return *source_; }
   [[nodiscard]] size_t bytes() const { return lm_->weight_bytes(); }
 
-  /// Writes a Hugging Face folder that transformers loads unchanged.
+  /// Writes a Hugging Face folder that transformers loads unchanged, an adapter merged into it.
   void save(const std::filesystem::path& folder, DType dtype = DType::kF32) const;
 
  private:
@@ -76,6 +86,8 @@ class ReferenceModel {
   [[nodiscard]] static ReferenceModel copy_of(const PolicyModel& policy);
   /// A copy in another weight type, rounded from the policy's float32 masters.
   [[nodiscard]] static ReferenceModel copy_of(const PolicyModel& policy, WeightDType dtype);
+  /// The policy without its adapter: its own weights, not copied. Valid while the policy is.
+  [[nodiscard]] static ReferenceModel adapter_off(const PolicyModel& policy);
   [[nodiscard]] static ReferenceModel load(std::string_view spec, WeightDType dtype);
   /// A file that `CausalLM::write_panels` wrote, its pages shared with every process that maps it.
   [[nodiscard]] static ReferenceModel map(const std::filesystem::path& file);
@@ -90,7 +102,8 @@ class ReferenceModel {
 
   /// reference <- (1 - alpha) reference + alpha policy, for every weight (TR-DPO's soft update;
   /// alpha 1 copies, in the reference's weight type). @throws Error for alpha outside (0, 1], for
-  /// an alpha below 1 with a reference that is not in float32, and for a mapped reference.
+  /// an alpha below 1 with a reference that is not in float32, for a mapped reference, and for a
+  /// policy with an adapter.
   void sync(const PolicyModel& policy, double alpha);
 
  private:

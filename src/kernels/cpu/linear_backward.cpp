@@ -35,6 +35,19 @@ void widen_panel(const B& b, int64_t depth, float* out) {
   }
 }
 
+/// Steps [k0, k0 + depth) of an int8 panel in float32, scaled. They lie in one chunk of scales.
+void scale_panel(const PackedWeight& w, int64_t panel, int64_t k0, int64_t depth, float* out) {
+  const DF d;
+  const hn::Rebind<int8_t, DF> narrow;
+  const hn::Rebind<int32_t, DF> wide;
+  const int8_t* bytes = w.i8 + (panel * panel_depth(w.k) + k0) * kPanel;
+  const float* scales = w.scales + (k0 / kScaleChunk * panel_count(w.n) + panel) * kPanel;
+  for (int64_t i = 0; i < depth * kPanel; i += kLanes) {
+    const VF v = hn::ConvertTo(d, hn::PromoteTo(wide, hn::LoadU(narrow, bytes + i)));
+    hn::StoreU(hn::Mul(v, hn::LoadU(d, scales + i % kPanel)), d, out + i);
+  }
+}
+
 /// W[n0 .. n0 + count, k0 .. k0 + 32) as rows of 32 floats; columns past k are zero.
 void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k0, float* out) {
   const DF d;
@@ -45,7 +58,9 @@ void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k
   for (int64_t n = 0; n < count; n += kPanel) {
     const int64_t offset = ((n0 + n) / kPanel * panel_depth(w.k) + k0) * kPanel;
     const float* source = widened;
-    if (w.bf16 != nullptr) {
+    if (w.i8 != nullptr) {
+      scale_panel(w, (n0 + n) / kPanel, k0, columns, widened);
+    } else if (w.bf16 != nullptr) {
       widen_panel(BBf16{w.bf16 + offset}, columns, widened);
     } else if (w.f16 != nullptr) {
       widen_panel(BHalf{w.f16 + offset}, columns, widened);
@@ -246,8 +261,6 @@ HWY_EXPORT(LinearBackwardInput);
 HWY_EXPORT(LinearBackwardWeight);
 
 void linear_backward_input(const LinearBackwardInputArgs& args) {
-  TEMPER_CHECK(args.weight.i8 == nullptr,
-               "[linear_backward_input] int8 weights are frozen: they pass no gradient on");
   if (const auto op = replacement(&KernelTable::linear_backward_input)) return op(args);
   TEMPER_CHECK(product_has_panels(args.weight),
                "[linear_backward_input] Product::kDot needs bf16 panels");

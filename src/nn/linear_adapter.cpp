@@ -1,0 +1,171 @@
+// Adapters on one matrix: the products and their gradients.
+#include <algorithm>
+
+#include "temper/core/error.h"
+#include "temper/core/threads.h"
+#include "temper/nn/adapter.h"
+
+namespace temper {
+namespace {
+
+/// Rows that a thread takes: a matrix of so few output rows is one panel, which products would not
+/// share. No bit depends on it.
+constexpr int64_t kRowGrain = 64;
+/// Columns of dA that a thread takes, whole pairs of steps.
+constexpr int64_t kColumnGrain = 128;
+
+std::unique_ptr<Parameter> matrix(std::string name, int64_t n, int64_t k, Trainable trainable) {
+  auto p = std::make_unique<Parameter>();
+  p->name = std::move(name);
+  p->n = n;
+  p->k = k;
+  p->matrix = true;
+  p->value = float_zeros(p->elements());
+  if (trainable == Trainable::kYes) p->grad = float_zeros(p->elements());
+  return p;
+}
+
+void scale_columns(float* rows, int64_t count, int64_t stride, const LinearAdapter::Part& part) {
+  for (int64_t r = 0; r < count; ++r) {
+    float* row = rows + r * stride + part.rank_begin;
+    for (int64_t i = 0; i < part.rank; ++i) row[i] *= part.scale;
+  }
+}
+
+/// dA += du^T x. An element is one chain over ascending rows, so threads may take panels of A's rows
+/// and blocks of its columns.
+void gradient_of_a(const float* dlow, const float* x, Parameter& a, int64_t rows) {
+  const int64_t depth = kernels::panel_depth(a.k);
+  for (int64_t n0 = 0; n0 < a.n; n0 += kernels::kPanel) {
+    const int64_t n = std::min(kernels::kPanel, a.n - n0);
+    parallel_for(a.k, kColumnGrain, [&](int64_t begin, int64_t end) {
+      kernels::linear_backward_weight({.dy = dlow + n0,
+                                       .dy_stride = a.n,
+                                       .x = x + begin,
+                                       .x_stride = a.k,
+                                       .dweight = a.grad_data() + (n0 * depth) +
+                                                  begin * kernels::kPanel,
+                                       .rows = rows,
+                                       .n = n,
+                                       .k = end - begin});
+    });
+  }
+}
+
+}  // namespace
+
+LinearAdapter::LinearAdapter(const Parameter& of, std::vector<Part> parts, Trainable trainable)
+    : n_(of.n), parts_(std::move(parts)) {
+  int64_t rank = 0;
+  std::vector<ParameterPart> places;
+  for (Part& p : parts_) {
+    p.rank_begin = rank;
+    rank += p.rank;
+    places.push_back({peft_name_a(p.module), p.rank_begin, p.rank});
+    const auto place = std::find_if(of.parts.begin(), of.parts.end(), [&](const auto& part) {
+      return part.name == p.module + ".weight";
+    });
+    TEMPER_CHECK(place != of.parts.end(), "[adapter] ", of.name, " has no module ", p.module);
+    p.row_begin = place->row_begin;
+    p.b = matrix(p.module + ".lora_B", place->rows, p.rank, trainable);
+    p.b->parts = {{peft_name_b(p.module), 0, place->rows}};
+  }
+  a_ = matrix(of.name + ".lora_A", rank, of.k, trainable);
+  a_->parts = std::move(places);
+}
+
+std::vector<Parameter*> LinearAdapter::parameters() const {
+  std::vector<Parameter*> out{a_.get()};
+  for (const Part& p : parts_) out.push_back(p.b.get());
+  return out;
+}
+
+/// low_ = s x A^T, each part's columns by its own s.
+void LinearAdapter::down(const float* x, int64_t rows) {
+  float* low = low_.ensure(static_cast<size_t>(rows * a_->n));
+  parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) {
+    kernels::linear({.x = x + begin * a_->k,
+                     .x_stride = a_->k,
+                     .weight = a_->packed(),
+                     .y = low + begin * a_->n,
+                     .y_stride = a_->n,
+                     .rows = end - begin});
+    for (const Part& p : parts_) scale_columns(low + begin * a_->n, end - begin, a_->n, p);
+  });
+}
+
+void LinearAdapter::forward(const float* x, float* y, int64_t rows) {
+  down(x, rows);
+  for (const Part& p : parts_) {
+    kernels::linear({.x = low_.data() + p.rank_begin,
+                     .x_stride = a_->n,
+                     .weight = p.b->packed(),
+                     .y = y + p.row_begin,
+                     .y_stride = n_,
+                     .rows = rows,
+                     .add = true});
+  }
+}
+
+void LinearAdapter::backward_weights(const float* x, const float* dy, int64_t rows) {
+  down(x, rows);
+  float* dlow = dlow_.ensure(static_cast<size_t>(rows * a_->n));
+  for (const Part& p : parts_) {
+    kernels::linear_backward_weight({.dy = dy + p.row_begin,
+                                     .dy_stride = n_,
+                                     .x = low_.data() + p.rank_begin,
+                                     .x_stride = a_->n,
+                                     .dweight = p.b->grad_data(),
+                                     .rows = rows,
+                                     .n = p.b->n,
+                                     .k = p.rank});
+    parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) {
+      kernels::linear_backward_input({.dy = dy + begin * n_ + p.row_begin,
+                                      .dy_stride = n_,
+                                      .weight = p.b->packed(),
+                                      .dx = dlow + begin * a_->n + p.rank_begin,
+                                      .dx_stride = a_->n,
+                                      .rows = end - begin});
+      scale_columns(dlow + begin * a_->n, end - begin, a_->n, p);
+    });
+  }
+  gradient_of_a(dlow, x, *a_, rows);
+}
+
+void LinearAdapter::backward_input(float* dx, int64_t rows) const {
+  kernels::linear_backward_input({.dy = dlow_.data(),
+                                  .dy_stride = a_->n,
+                                  .weight = a_->packed(),
+                                  .dx = dx,
+                                  .dx_stride = a_->k,
+                                  .rows = rows,
+                                  .add = true});
+}
+
+void LinearAdapter::add_delta(const ParameterPart& part, float* rows) const {
+  for (const Part& p : parts_) {
+    if (p.row_begin != part.row_begin) continue;
+    const int64_t k = a_->k;
+    std::vector<float> a(static_cast<size_t>(p.rank * k));
+    a_->get_part({"", p.rank_begin, p.rank}, a_->value, a.data());
+    std::vector<float> b(static_cast<size_t>(part.rows * p.rank));
+    p.b->get_part({"", 0, part.rows}, p.b->value, b.data());
+    parallel_for(part.rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<double> sum(static_cast<size_t>(k));
+      for (int64_t row = begin; row < end; ++row) {
+        std::fill(sum.begin(), sum.end(), 0.0);
+        for (int64_t j = 0; j < p.rank; ++j) {
+          const double factor = double{p.scale} * double{b[static_cast<size_t>(row * p.rank + j)]};
+          const float* from = a.data() + j * k;
+          for (int64_t i = 0; i < k; ++i) sum[static_cast<size_t>(i)] += factor * double{from[i]};
+        }
+        float* to = rows + row * k;
+        for (int64_t i = 0; i < k; ++i) {
+          to[i] = static_cast<float>(double{to[i]} + sum[static_cast<size_t>(i)]);
+        }
+      }
+    });
+  }
+}
+
+}  // namespace temper
