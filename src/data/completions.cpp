@@ -53,6 +53,7 @@ class CompletionReader {
     data_.source = name_;
     data_.license = options_.license;
     ReadOptions rows;
+    rows.lossy_utf8 = options_.lossy_utf8;
     rows.skip_bad = options_.skip_bad;
     rows.max_rows = options_.max_rows;
     rows.max_line_bytes = options_.max_line_bytes;
@@ -78,7 +79,8 @@ class CompletionReader {
   void read_row(detail::Row& row) {
     if (error_) return;
     const Json object = detail::parse_object(row, name_, options_.lossy_utf8);
-    const RowContext context{.where = detail::position_in(name_, row, 0), .tools = Tools::kKeep};
+    const RowContext context{
+        .where = detail::position_in(name_, row, 0), .cells = row.cells, .tools = Tools::kKeep};
     const DataForm form = form_ ? *form_ : auto_form(object, context.where);
     CompletionRecord record;
     std::optional<CompletionRecord> other;

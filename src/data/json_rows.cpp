@@ -12,31 +12,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// Checks UTF-8; in lossy mode each bad byte becomes U+FFFD.
-void check_utf8(Row& row, const std::string& name, bool lossy) {
-  std::string mended;
-  size_t good_from = 0;
-  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(row.text.data());
-  for (size_t at = 0; at < row.text.size();) {
-    if (bytes[at] < 0x80) {
-      ++at;
-      continue;
-    }
-    utf8proc_int32_t code = 0;
-    const auto length =
-        utf8proc_iterate(bytes + at, static_cast<utf8proc_ssize_t>(row.text.size() - at), &code);
-    if (length > 0) {
-      at += static_cast<size_t>(length);
-      continue;
-    }
-    TEMPER_CHECK(lossy, "[read_jsonl] ", position_in(name, row, at),
-                 ": the text is not valid UTF-8 here; fix the file or read it with lossy_utf8");
-    mended.append(row.text, good_from, at - good_from).append("\xef\xbf\xbd");
-    good_from = ++at;
-  }
-  if (!mended.empty()) row.text = mended.append(row.text, good_from);
-}
-
 /// Bounds the nesting before the parser sees the text: writing JSON back is recursive.
 void check_depth(const Row& row, const std::string& name) {
   int depth = 0;
@@ -182,6 +157,30 @@ class RowParser {
 };
 
 }  // namespace
+
+void check_utf8(Row& row, const std::string& name, bool lossy) {
+  std::string mended;
+  size_t good_from = 0;
+  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(row.text.data());
+  for (size_t at = 0; at < row.text.size();) {
+    if (bytes[at] < 0x80) {
+      ++at;
+      continue;
+    }
+    utf8proc_int32_t code = 0;
+    const auto length =
+        utf8proc_iterate(bytes + at, static_cast<utf8proc_ssize_t>(row.text.size() - at), &code);
+    if (length > 0) {
+      at += static_cast<size_t>(length);
+      continue;
+    }
+    TEMPER_CHECK(lossy, "[read_jsonl] ", position_in(name, row, at),
+                 ": the text is not valid UTF-8 here; fix the file or read it with lossy_utf8");
+    mended.append(row.text, good_from, at - good_from).append("\xef\xbf\xbd");
+    good_from = ++at;
+  }
+  if (!mended.empty()) row.text = mended.append(row.text, good_from);
+}
 
 std::string_view type_words(const Json& value) {
   if (value.is_object()) return "an object";

@@ -18,6 +18,9 @@ namespace temper::detail {
 /// The JSON object of one row: UTF-8, nesting and syntax are checked. May rewrite `row.text`.
 [[nodiscard]] nlohmann::json parse_object(Row& row, const std::string& name, bool lossy_utf8);
 
+/// Checks UTF-8; in lossy mode each bad byte becomes U+FFFD.
+void check_utf8(Row& row, const std::string& name, bool lossy);
+
 /// A message {"role", "content"}. `where` and `key` are for error messages: "file:line:column" and
 /// "chosen[1]".
 [[nodiscard]] ChatMessage read_message(const nlohmann::json& value, const std::string& where,

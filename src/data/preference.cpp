@@ -21,7 +21,7 @@ uint64_t id_of(const PreferencePair& pair) {
 std::optional<PreferencePair> parse_pair(detail::Row& row, const std::string& name,
                                          const PreferenceReadOptions& options) {
   const Json object = detail::parse_object(row, name, options.lossy_utf8);
-  const detail::RowContext context{.where = detail::position_in(name, row, 0)};
+  const detail::RowContext context{.where = detail::position_in(name, row, 0), .cells = row.cells};
   const bool sides = object.contains(options.chosen_key) || object.contains(options.rejected_key);
   if (!sides && detail::annotations_of(object) != detail::Annotations::kNone) {
     return detail::pair_of_marks(object, context);
@@ -35,6 +35,7 @@ PreferenceData read_pairs(detail::ByteSource source, const std::string& name,
   data.source = name;
   data.license = options.license;
   ReadOptions rows;
+  rows.lossy_utf8 = options.lossy_utf8;
   rows.skip_bad = options.skip_bad;
   rows.max_rows = options.max_rows;
   rows.max_line_bytes = options.max_line_bytes;

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "csv_rows.h"
 #include "json_rows.h"
 #include "row_reader.h"
 #include "temper/core/error.h"
@@ -21,11 +23,21 @@ RowsRead read_each_row(ByteSource source, const std::string& name, const ReadOpt
   const uint64_t limit =
       options.max_rows == 0 ? UINT64_MAX : static_cast<uint64_t>(options.max_rows);
   RowsRead read;
-  RowReader reader(std::move(source), name, static_cast<size_t>(options.max_line_bytes));
+  const auto cut = is_csv_name(name) ? std::optional(RowReader::Cut{}) : std::nullopt;
+  RowReader reader(std::move(source), name, static_cast<size_t>(options.max_line_bytes), cut);
   Row row;
+  std::optional<CsvHeader> header;
+  if (cut && reader.next(row)) {
+    check_utf8(row, name, options.lossy_utf8);
+    header.emplace(row, name, cut->separator);
+  }
   uint64_t taken = 0;
   while (taken < limit && reader.next(row)) {
     try {
+      if (header) {
+        check_utf8(row, name, options.lossy_utf8);
+        header->to_json(row);
+      }
       take(row);
       ++taken;
     } catch (const Error& e) {
@@ -66,10 +78,9 @@ Dataset read_rows(detail::ByteSource source, const std::string& name, const Read
   Dataset data;
   data.source = name;
   data.license = options.license;
-  detail::RowsRead read =
-      detail::read_each_row(std::move(source), name, options, [&](detail::Row& row) {
-        data.examples.push_back(detail::parse_row(row, name, options));
-      });
+  detail::RowsRead read = detail::read_each_row(
+      std::move(source), name, options,
+      [&](detail::Row& row) { data.examples.push_back(detail::parse_row(row, name, options)); });
   data.content_hash = read.content_hash;
   data.skipped = read.skipped;
   data.problems = std::move(read.problems);

@@ -81,10 +81,12 @@ std::string position_in(const std::string& name, const Row& row, size_t offset) 
   return concat(name, ":", line, ":", column);
 }
 
-RowReader::RowReader(ByteSource source, std::string name, size_t max_row_bytes)
+RowReader::RowReader(ByteSource source, std::string name, size_t max_row_bytes,
+                     std::optional<Cut> table)
     : source_(std::move(source)),
       name_(std::move(name)),
       max_row_bytes_(max_row_bytes),
+      table_(table),
       buffer_(kChunkBytes, '\0') {}
 
 std::string RowReader::here() const { return concat(name_, ":", line_, ":", column_); }
@@ -117,6 +119,7 @@ void RowReader::start() {
   if (peek() == 0xef && std::string_view(buffer_.data(), end_).starts_with(kByteOrderMark)) {
     begin_ += kByteOrderMark.size();
   }
+  if (table_) return;
   skip_blanks();
   array_ = peek() == '[';
   if (array_) take();
@@ -132,6 +135,8 @@ void RowReader::append(Row& row, char c) const {
 bool RowReader::next(Row& row) {
   if (!started_) start();
   row.text.clear();
+  row.cells = false;
+  if (table_) return next_record(row);
   return array_ ? next_element(row) : next_line(row);
 }
 
@@ -146,6 +151,34 @@ bool RowReader::next_line(Row& row) {
   }
   if (c == '\n') take();
   return !row.text.empty();
+}
+
+bool RowReader::next_record(Row& row) {
+  while (row.text.empty() && peek() != -1) {
+    row.line = line_;
+    row.column = column_;
+    take_record(row);
+    if (row.text.ends_with('\r')) row.text.pop_back();
+  }
+  return !row.text.empty();
+}
+
+/// Up to a line's end outside of quotes. Quotes count only where a cell begins: one that is
+/// misplaced spoils its own record, not those behind it.
+void RowReader::take_record(Row& row) {
+  enum class At { kStart, kPlain, kQuoted, kBehind } at = At::kStart;
+  for (int c = peek(); c != -1; c = peek()) {
+    take();
+    if (c == '\n' && at != At::kQuoted) return;
+    append(row, static_cast<char>(c));
+    if (at == At::kQuoted) {
+      if (c == '"') at = At::kBehind;
+    } else if (c == '"' && at != At::kPlain) {
+      at = At::kQuoted;  // The first of a cell, or the second of a doubled one.
+    } else {
+      at = c == table_->separator ? At::kStart : At::kPlain;
+    }
+  }
 }
 
 bool RowReader::next_element(Row& row) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,16 +22,23 @@ struct Row {
   std::string text;
   uint64_t line = 1;
   uint64_t column = 1;
+  bool cells = false;  ///< The text is the JSON of a table's record: every value is text.
 };
 
 /// "file:line:column" of byte `offset` of the row.
 [[nodiscard]] std::string position_in(const std::string& name, const Row& row, size_t offset);
 
 /// Cuts a stream into rows: lines, or the elements of one array when the first byte that is no
-/// blank is '['. Holds one row in memory.
+/// blank is '[', or the records of a table. Holds one row in memory.
 class RowReader {
  public:
-  RowReader(ByteSource source, std::string name, size_t max_row_bytes);
+  /// Records end where a line does outside of quotes; a cell begins behind the separator.
+  struct Cut {
+    char separator = ',';
+  };
+
+  RowReader(ByteSource source, std::string name, size_t max_row_bytes,
+            std::optional<Cut> table = {});
 
   /// The next row that is not blank; false at the end. @throws Error for a row that is too long and
   /// for an array that is cut short or has something wrong between its elements.
@@ -45,6 +53,8 @@ class RowReader {
   void skip_blanks();
   void start();
   bool next_line(Row& row);
+  bool next_record(Row& row);
+  void take_record(Row& row);
   bool next_element(Row& row);
   void take_element(Row& row);
   void append(Row& row, char c) const;
@@ -53,6 +63,7 @@ class RowReader {
   ByteSource source_;
   std::string name_;
   size_t max_row_bytes_;
+  std::optional<Cut> table_;
   StableHash hash_;
   std::string buffer_;
   size_t begin_ = 0;

@@ -118,8 +118,8 @@ struct CompletionReadOptions {
 };
 
 /// Reads what supervised fine-tuning (text, messages, prompt and completion) and unpaired
-/// preferences (labelled answers) learn from: a JSON Lines file, one JSON array of objects, either
-/// perhaps gzip. All rows are of one form (`options.form`; auto: by the first row's keys; prompts
+/// preferences (labelled answers) learn from: a JSON Lines file, one JSON array of objects, or a
+/// table by its name (.csv), each perhaps gzip. All rows are of one form (`options.form`; auto: by the first row's keys; prompts
 /// alone are read only when asked for by name). docs/data.md shows a row of each.
 ///
 ///  - A prompt and a completion are each a text or messages. A text beside messages is the user's

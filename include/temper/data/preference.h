@@ -75,7 +75,8 @@ struct PreferenceReadOptions {
   }
 };
 
-/// Reads pairs from a JSON Lines file or one JSON array of objects; either may be gzip.
+/// Reads pairs from a JSON Lines file, one JSON array of objects, or a table by its name (.csv);
+/// each may be gzip.
 ///
 /// A row has `chosen` and `rejected`, and may have `prompt` and `margin`; other keys are not looked
 /// at. Each side is a text or a list of messages {"role", "content"}:
