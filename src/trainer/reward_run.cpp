@@ -7,32 +7,17 @@
 #include <tuple>
 #include <utility>
 
-#include "stopwatch.h"
 #include "temper/core/config.h"
 #include "temper/core/error.h"
-#include "temper/core/file.h"
-#include "temper/core/log.h"
 #include "temper/core/threads.h"
-#include "temper/trainer/report.h"
 #include "temper/trainer/run_folder.h"
-#include "temper/version.h"
+#include "training_loop.h"
 
 namespace temper {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-
-/// The checkpoint to go on from. Makes no folder; one that cannot be used is refused here, before a
-/// model is loaded.
-std::optional<Checkpoint> find_checkpoint(const RunOptions& o) {
-  if (!o.resume) {
-    RunFolder::check_unused(o.output);
-    return std::nullopt;
-  }
-  if (!fs::exists(o.output)) return std::nullopt;
-  return newest_complete_checkpoint(RunFolder::resume(o.output).path());
-}
 
 void check_settings(const RewardRunConfig& c) {
   const auto at_least = [](const char* key, int64_t value, int64_t least) {
@@ -97,162 +82,69 @@ RewardData read_data(const RewardRunConfig& c, const ModelText& text) {
   return out;
 }
 
-/// One call of `train_reward`.
-class RewardRun {
- public:
-  RewardRun(const RewardRunConfig& config, const RunOptions& options)
-      : config_(config),
-        options_(options),
-        checkpoint_(find_checkpoint(options)),
-        model_(load_model(config, checkpoint_)),
-        data_(read_data(config, model_.text())),
-        trainer_(model_, parts()),
-        folder_(options.resume ? RunFolder::resume(options.output)
-                               : RunFolder::create(options.output)) {
-    if (checkpoint_) restore();
-  }
+RewardTrainer::Parts trainer_parts(const RewardRunConfig& c, TokenizedPairs train) {
+  RewardTrainer::Parts p;
+  p.config = c.reward;
+  p.optimizer = c.optimizer;
+  p.schedule = c.schedule;
+  p.data = std::move(train);
+  p.seed = static_cast<uint64_t>(c.trainer.seed);
+  const double pairs = static_cast<double>(p.data.pairs.size());
+  const double per_step = static_cast<double>(c.reward.pairs_per_step);
+  p.total_steps = c.trainer.steps > 0
+                      ? c.trainer.steps
+                      : static_cast<int64_t>(std::ceil(c.trainer.epochs * pairs / per_step));
+  return p;
+}
 
-  RunResult train() {
-    folder_.write_config(config_text(config_));
-    const RunInfo info{folder_.path(),        config_text(config_), trainer_.total_steps(),
-                       trainer_.steps_done(), model_line(),         TEMPER_VERSION};
-    each([&](Observer& o) { o.on_start(info); });
-    const Stopwatch watch;
-    if (trainer_.steps_done() == 0 && config_.eval.every >= 0) result_.before = run_eval();
-    while (trainer_.steps_done() < trainer_.total_steps() && result_.reason.empty()) one_step();
-    result_.steps = trainer_.steps_done();
-    result_.completed = result_.steps == trainer_.total_steps();
-    if (result_.completed) result_.reason.clear();  // A wish to stop came with the last step.
-    if (result_.completed) finish();
-    const EndEvent end{result_.steps, trainer_.total_steps(), watch.seconds(), result_.completed,
-                       result_.reason};
-    each([&](Observer& o) { o.on_end(end); });
-    write_report(folder_.path());
-    return result_;
+/// A reward trainer with its held-out pairs, as a loop sees it.
+class RewardLoop final : public LoopTrainer {
+ public:
+  RewardLoop(RewardTrainer& trainer, const TokenizedPairs& held_out)
+      : trainer_(trainer), held_out_(held_out) {}
+  int64_t steps_done() const override { return trainer_.steps_done(); }
+  int64_t total_steps() const override { return trainer_.total_steps(); }
+  double epoch() const override { return trainer_.epoch(); }
+  Metrics step() override { return trainer_.step(); }
+  std::optional<HeldOutScore> evaluate() override {
+    if (held_out_.pairs.empty()) return std::nullopt;
+    const PairEvaluation e = trainer_.evaluate(held_out_.pairs);
+    return HeldOutScore{e.correct, e.count, e.metrics};
   }
+  double goodness(const HeldOutScore& score) const override {
+    return static_cast<double>(score.correct);
+  }
+  void save(const fs::path& folder) const override { trainer_.save(folder); }
+  uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
+  void save_model(const fs::path& folder) const override { trainer_.model().save(folder); }
 
  private:
-  RewardTrainer::Parts parts() const {
-    RewardTrainer::Parts p;
-    p.config = config_.reward;
-    p.optimizer = config_.optimizer;
-    p.schedule = config_.schedule;
-    p.data = data_.train;
-    p.seed = static_cast<uint64_t>(config_.trainer.seed);
-    const double pairs = static_cast<double>(p.data.pairs.size());
-    const double per_step = static_cast<double>(config_.reward.pairs_per_step);
-    p.total_steps =
-        config_.trainer.steps > 0
-            ? config_.trainer.steps
-            : static_cast<int64_t>(std::ceil(config_.trainer.epochs * pairs / per_step));
-    return p;
-  }
-
-  void restore() {
-    trainer_.load(checkpoint_->folder);
-    const Json state =
-        Json::parse(read_text_file(checkpoint_->folder / "run.json"), nullptr, false);
-    TEMPER_CHECK(state.is_object(), "[resume] run.json of ", checkpoint_->folder.string(),
-                 " is damaged");
-    for (const auto& [key, now] : {std::pair("weights", &config_.trainer.weights),
-                                   std::pair("kernels", &config_.trainer.kernels)}) {
-      const std::string then = state.value(key, *now);
-      TEMPER_CHECK(then == *now || options_.force, "[resume] trainer.", key, " is ", *now,
-                   " but the checkpoint was trained with ", then, ": set trainer.", key, "=", then,
-                   ", or use --force to go on with other numbers");
-    }
-    best_score_ = state.value("best_score", best_score_);
-    best_step_ = state.value("best_step", best_step_);
-    log_info("resuming after step ", trainer_.steps_done(), " of ", trainer_.total_steps());
-  }
-
-  void each(const std::function<void(Observer&)>& call) const {
-    for (const auto& o : options_.observers) call(*o);
-  }
-
-  std::string model_line() const {
-    int64_t parameters = 0;
-    for (const auto& p : model_.backbone().parameters()) parameters += p->n * p->k;
-    return concat(config_.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters",
-                  config_.reward.freeze_backbone ? " (frozen) " : " ", "and a reward head, ",
-                  config_.trainer.weights,
-                  config_.trainer.kernels == "cpu" ? "" : ", reference kernels");
-  }
-
-  HeldOutScore run_eval() {
-    if (data_.held_out.pairs.empty()) return {};
-    const Stopwatch watch;
-    const PairEvaluation e = trainer_.evaluate(data_.held_out.pairs);
-    const EvalEvent event{trainer_.steps_done(),
-                          data_.held_out.source,
-                          e.correct,
-                          e.count,
-                          watch.seconds(),
-                          e.metrics};
-    each([&](Observer& o) { o.on_eval(event); });
-    return {e.correct, e.count, e.metrics};
-  }
-
-  void one_step() {
-    const Metrics metrics = trainer_.step();
-    const double seconds = metrics.at("step_time");
-    result_.train_seconds += seconds;
-    const StepEvent event{
-        trainer_.steps_done(), trainer_.total_steps(), seconds, trainer_.epoch(), metrics, {}};
-    each([&](Observer& o) { o.on_step(event); });
-    if (options_.stop_requested && options_.stop_requested()) result_.reason = "stopped on request";
-    after_step();
-  }
-
-  void after_step() {
-    const int64_t step = trainer_.steps_done();
-    const bool last = step == trainer_.total_steps();
-    bool best = false;
-    if (config_.eval.every > 0 && step % config_.eval.every == 0 && !last) {
-      const HeldOutScore score = run_eval();
-      if (score.count > 0 && score.correct > best_score_) {
-        best_score_ = score.correct;
-        best_step_ = step;
-        best = config_.trainer.keep_best;
-      }
-    }
-    const int64_t every = config_.trainer.checkpoint_every;
-    const bool due = every > 0 && (step % every == 0 || last);
-    if (due || best || !result_.reason.empty()) checkpoint();
-  }
-
-  void checkpoint() {
-    CheckpointWriter writer = folder_.begin(trainer_.steps_done(), trainer_.checkpoint_bytes());
-    trainer_.save(writer.folder());
-    const Json state{{"best_score", best_score_},
-                     {"best_step", best_step_},
-                     {"weights", config_.trainer.weights},
-                     {"kernels", config_.trainer.kernels}};
-    write_file_atomically(writer.folder() / "run.json", state.dump(2) + "\n");
-    const fs::path done = writer.commit();
-    each([&](Observer& o) { o.on_checkpoint(trainer_.steps_done(), done); });
-    const bool best = config_.trainer.keep_best && best_step_ > 0;
-    folder_.keep_last(config_.trainer.keep_last, best ? std::optional(best_step_) : std::nullopt);
-  }
-
-  void finish() {
-    if (config_.eval.every >= 0) result_.after = run_eval();
-    if (!config_.trainer.save_model) return;
-    result_.model = folder_.path() / "model";
-    model_.save(result_.model);
-  }
-
-  const RewardRunConfig& config_;
-  const RunOptions& options_;
-  std::optional<Checkpoint> checkpoint_;
-  RewardModel model_;
-  RewardData data_;
-  RewardTrainer trainer_;
-  RunFolder folder_;  // Made last: a wrong setting leaves no half-made folder.
-  RunResult result_;
-  int64_t best_score_ = -1;
-  int64_t best_step_ = 0;
+  RewardTrainer& trainer_;
+  const TokenizedPairs& held_out_;
 };
+
+std::string model_line(const RewardRunConfig& c, const RewardModel& model) {
+  int64_t parameters = 0;
+  for (const auto& p : model.backbone().parameters()) parameters += p->n * p->k;
+  return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters",
+                c.reward.freeze_backbone ? " (frozen) " : " ", "and a reward head, ",
+                c.trainer.weights, c.trainer.kernels == "cpu" ? "" : ", reference kernels");
+}
+
+RunResult run(const RewardRunConfig& c, const RunOptions& options) {
+  const auto checkpoint = find_checkpoint(options);
+  RewardModel model = load_model(c, checkpoint);
+  RewardData data = read_data(c, model.text());
+  RewardTrainer trainer(model, trainer_parts(c, std::move(data.train)));
+  if (checkpoint) trainer.load(checkpoint->folder);
+  RewardLoop loop(trainer, data.held_out);
+  LoopSettings settings{c.eval.every,         c.trainer.checkpoint_every, c.trainer.keep_last,
+                        c.trainer.keep_best,  c.trainer.save_model,       config_text(c),
+                        model_line(c, model), data.held_out.source,       c.trainer.weights,
+                        c.trainer.kernels};
+  // The folder is made last: a wrong setting leaves no half-made one.
+  return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
+}
 
 }  // namespace
 
@@ -293,7 +185,7 @@ RunResult train_reward(const RewardRunConfig& config, const RunOptions& options)
   check_settings(config);
   if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
   const ops::KernelScope kernels(config.trainer.kernels);
-  return RewardRun(config, options).train();
+  return run(config, options);
 }
 
 }  // namespace temper
