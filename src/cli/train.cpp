@@ -2,6 +2,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -9,6 +10,7 @@
 #include "temper/core/config.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
+#include "temper/trainer/offline_run.h"
 #include "temper/trainer/report.h"
 #include "temper/trainer/reward_run.h"
 #include "temper/trainer/run.h"
@@ -34,7 +36,7 @@ struct TrainOptions {
 /// The parts of `temper train` that differ by algorithm.
 template <class Config>
 struct Algorithm {
-  Config (*read)(const std::string&, const std::string&, const std::vector<std::string>&);
+  std::function<Config(const std::string&, const std::string&, const std::vector<std::string>&)> read;
   RunResult (*run)(const Config&, const RunOptions&);
 };
 
@@ -97,8 +99,8 @@ int train(const Algorithm<Config>& algorithm, const TrainOptions& o) {
 
 /// One algorithm's command, with the options that all have.
 template <class Config>
-void add_algorithm(CLI::App* group, const char* name, const char* help, Algorithm<Config> algorithm,
-                   int& code) {
+void add_algorithm(CLI::App* group, const std::string& name, const std::string& help,
+                   Algorithm<Config> algorithm, int& code) {
   CLI::App* cmd = group->add_subcommand(name, help);
   auto o = std::make_shared<TrainOptions>();
   cmd->add_option("--config", o->config_file,
@@ -118,6 +120,23 @@ void add_algorithm(CLI::App* group, const char* name, const char* help, Algorith
   cmd->add_flag("--print-config", o->print_config, "Print the complete config as JSON and end");
   cmd->add_flag("--keys", o->help_keys, "Print every key with its default and meaning, and end");
   cmd->callback([o, algorithm, &code] { code = train(algorithm, *o); });
+}
+
+void add_offline_methods(CLI::App* group, int& code) {
+  for (const OfflineMethod& m : offline_methods()) {
+    const std::string name = m.name;
+    add_algorithm<OfflineRunConfig>(
+        group, name,
+        m.doc + "\nExample: temper train " + name + " --model M --output runs/" + name +
+            " --set data.path=rows.jsonl --set data.held_out_fraction=0.1\n"
+            "--keys lists every key with its default and meaning.",
+        {[name](const std::string& text, const std::string& source,
+                const std::vector<std::string>& assignments) {
+           return read_offline_config(name, text, source, assignments);
+         },
+         train_offline},
+        code);
+  }
 }
 
 }  // namespace
@@ -152,6 +171,7 @@ void add_train(CLI::App& app, int& code) {
       "transformers loads runs/reward/model as AutoModelForSequenceClassification.\n"
       "--keys lists every key with its default and meaning.",
       {read_reward_config, train_reward}, code);
+  add_offline_methods(group, code);
 }
 
 }  // namespace temper::cli

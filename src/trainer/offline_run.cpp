@@ -1,0 +1,290 @@
+#include "temper/trainer/offline_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "temper/core/config.h"
+#include "temper/core/error.h"
+#include "temper/core/log.h"
+#include "temper/core/threads.h"
+#include "temper/ops/reference.h"
+#include "training_loop.h"
+
+namespace temper {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+constexpr const char* kCacheFile = "reference.safetensors";
+
+void check_settings(const OfflineRunConfig& c) {
+  const auto at_least = [](const char* key, int64_t value, int64_t least) {
+    TEMPER_CHECK(value >= least, key, " must be at least ", least, ", got ", value);
+  };
+  at_least("trainer.steps", c.trainer.steps, 0);
+  at_least("trainer.seed", c.trainer.seed, 0);
+  at_least("trainer.checkpoint_every", c.trainer.checkpoint_every, 0);
+  at_least("trainer.keep_last", c.trainer.keep_last, 1);
+  at_least("eval.every", c.eval.every, -1);
+  at_least("eval.pairs", c.eval.pairs, 0);
+  TEMPER_CHECK(std::isfinite(c.trainer.epochs) && c.trainer.epochs > 0,
+               "trainer.epochs must be above 0, got ", c.trainer.epochs);
+  TEMPER_CHECK(c.data.held_out_fraction >= 0 && c.data.held_out_fraction < 1,
+               "data.held_out_fraction must be in [0, 1), got ", c.data.held_out_fraction);
+  c.offline.validate();
+}
+
+AnswerMask mask_of(const std::string& word) {
+  if (word == "all") return AnswerMask::kAll;
+  return word == "assistant" ? AnswerMask::kAssistant : AnswerMask::kCompletion;
+}
+
+/// What the loss cannot read of single answers.
+void check_records(const CompletionData& data, const OfflineNeeds& needs) {
+  for (const CompletionRecord& r : data.records) {
+    TEMPER_CHECK(!needs.labels || r.label.has_value(), data.source, ":", r.line,
+                 ": this loss needs to know whether an answer is desirable: a key \"label\" "
+                 "(data.read.label_key) of true or false, or rows of pairs");
+    TEMPER_CHECK(!needs.labels || r.weight == 1, data.source, ":", r.line,
+                 ": rows of this loss have no weight of their own: it counts by loss.desirable_weight "
+                 "and loss.undesirable_weight");
+  }
+}
+
+TokenizedAnswers tokenize(const OfflineRunConfig& c, const OfflineNeeds& needs,
+                          const CompletionData& data, const ModelText& text) {
+  if (needs.pairs) return tokenize_answer_pairs(data, text, c.data.limit);
+  check_records(data, needs);
+  return tokenize_answers(data, text, c.data.limit, mask_of(c.data.loss_on));
+}
+
+/// Rows to train on and rows never trained on.
+struct OfflineData {
+  TokenizedAnswers train;
+  TokenizedAnswers held_out;  ///< May be empty.
+};
+
+OfflineData read_data(const OfflineRunConfig& c, const OfflineNeeds& needs, const ModelText& text) {
+  CompletionReadOptions read = c.data.read;
+  if (read.transcripts == "auto" && !text.has_template()) read.transcripts = "text";
+  if (!needs.pairs && !needs.labels) read.pairs = "chosen";  // Nobody learns the rejected answer.
+  CompletionData train = read_completions(c.data.path, read), held_out;
+  if (!c.data.eval_path.empty()) {
+    held_out = read_completions(c.data.eval_path, read);
+  } else if (c.data.held_out_fraction > 0) {
+    std::tie(train, held_out) =
+        split_by_hash(train, c.data.held_out_fraction, static_cast<uint64_t>(c.trainer.seed));
+  }
+  OfflineData out;
+  out.train = tokenize(c, needs, train, text);
+  if (held_out.records.empty()) return out;
+  out.held_out = tokenize(c, needs, held_out, text);
+  auto& groups = out.held_out.groups;
+  if (c.eval.pairs > 0 && std::cmp_less(c.eval.pairs, groups.size())) {
+    groups.resize(static_cast<size_t>(c.eval.pairs));
+  }
+  return out;
+}
+
+OfflineTrainer::Parts trainer_parts(const OfflineRunConfig& c, OfflineData data) {
+  OfflineTrainer::Parts p;
+  p.config = c.offline;
+  p.objective = c.loss.build();
+  p.needs = c.loss.needs();
+  p.optimizer = c.optimizer;
+  p.schedule = c.schedule;
+  p.data = std::move(data.train);
+  p.held_out = std::move(data.held_out.groups);
+  p.seed = static_cast<uint64_t>(c.trainer.seed);
+  p.baseline_scale = c.loss.setting("beta");
+  const double rows = static_cast<double>(p.data.groups.size());
+  const double per_step = static_cast<double>(c.offline.rows_per_step);
+  p.total_steps = c.trainer.steps > 0
+                      ? c.trainer.steps
+                      : static_cast<int64_t>(std::ceil(c.trainer.epochs * rows / per_step));
+  return p;
+}
+
+/// An offline trainer as a loop sees it.
+class OfflineLoop final : public LoopTrainer {
+ public:
+  OfflineLoop(OfflineTrainer& trainer, const PolicyModel& policy, int64_t held_out)
+      : trainer_(trainer), policy_(policy), held_out_(held_out) {}
+  int64_t steps_done() const override { return trainer_.steps_done(); }
+  int64_t total_steps() const override { return trainer_.total_steps(); }
+  double epoch() const override { return trainer_.epoch(); }
+  Metrics step() override { return trainer_.step(); }
+  std::optional<HeldOutScore> evaluate() override {
+    if (held_out_ == 0) return std::nullopt;
+    const Metrics m = trainer_.evaluate();
+    const auto accuracy = m.find("eval/rewards/accuracies");
+    if (accuracy == m.end()) return HeldOutScore{0, 0, m};
+    const double right = std::round(accuracy->second * static_cast<double>(held_out_));
+    return HeldOutScore{static_cast<int64_t>(right), held_out_, m};
+  }
+  double goodness(const HeldOutScore& score) const override {
+    return -score.metrics.at("eval/loss");
+  }
+  void save(const fs::path& folder) const override { trainer_.save(folder); }
+  uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
+  void save_model(const fs::path& folder) const override { policy_.save(folder); }
+
+ private:
+  OfflineTrainer& trainer_;
+  const PolicyModel& policy_;
+  int64_t held_out_;
+};
+
+std::string model_line(const OfflineRunConfig& c, const PolicyModel& policy) {
+  int64_t parameters = 0;
+  for (const auto& p : policy.lm().parameters()) parameters += p->n * p->k;
+  return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters, ",
+                c.trainer.weights, c.trainer.kernels == "cpu" ? "" : ", reference kernels");
+}
+
+/// The model that the run measures against, before its first step.
+ReferenceModel load_reference(const OfflineRunConfig& c) {
+  const std::string& spec =
+      c.offline.reference_model.empty() ? c.model : c.offline.reference_model;
+  return ReferenceModel::load(spec, parse_weight_dtype(c.trainer.weights));
+}
+
+/// Sees to it that the trainer can ask a reference: live, or by log-probs kept in a file of the run
+/// folder. A resumed run knows by its checkpoint which model that file is of.
+void give_reference(const OfflineRunConfig& c, OfflineTrainer& trainer, PolicyModel& policy,
+                    const fs::path& folder, const std::optional<Checkpoint>& checkpoint) {
+  if (!trainer.wants_reference()) return;
+  const bool own = c.offline.reference_model.empty() && !checkpoint;  // The policy as it stands.
+  if (c.offline.reference == "live") {
+    trainer.set_reference(own ? ReferenceModel::copy_of(policy) : load_reference(c));
+    return;
+  }
+  const fs::path file = folder / kCacheFile;
+  if (checkpoint && trainer.load_cache(file, OfflineTrainer::cached_model(checkpoint->folder))) {
+    return;
+  }
+  std::optional<ReferenceModel> loaded;
+  if (!own) loaded = load_reference(c);
+  CausalLM& model = own ? policy.lm() : loaded->lm();
+  const uint64_t hash = weights_hash(model);
+  TEMPER_CHECK(!checkpoint || hash == OfflineTrainer::cached_model(checkpoint->folder),
+               "[resume] the reference is not the model that the run began with");
+  if (trainer.load_cache(file, hash)) return;
+  log_info("computing the reference's log-probs once for all rows");
+  trainer.cache_reference(model, [last = -1](int64_t done, int64_t all) mutable {
+    const auto tenth = static_cast<int>(10 * done / std::max<int64_t>(1, all));
+    if (tenth > last) log_info("reference: ", done, " of ", all, " rows");
+    last = std::max(last, tenth);
+  });
+  fs::create_directories(folder);
+  trainer.save_cache(file, hash);
+}
+
+RunResult run(const OfflineRunConfig& c, const RunOptions& options) {
+  const auto checkpoint = find_checkpoint(options);
+  PolicyModel policy = PolicyModel::load(
+      checkpoint ? (checkpoint->folder / "model").string() : c.model,
+      parse_weight_dtype(c.trainer.weights));
+  OfflineData data = read_data(c, c.loss.needs(), policy.text());
+  const std::string eval_data = data.held_out.source;
+  const int64_t held_out = std::ssize(data.held_out.groups);
+  OfflineTrainer trainer(policy, trainer_parts(c, std::move(data)));
+  OfflineLoop loop(trainer, policy, held_out);
+  LoopSettings settings{c.eval.every,        c.trainer.checkpoint_every, c.trainer.keep_last,
+                        c.trainer.keep_best, c.trainer.save_model,       config_text(c),
+                        model_line(c, policy), eval_data,                c.trainer.weights,
+                        c.trainer.kernels};
+  give_reference(c, trainer, policy, options.output, checkpoint);
+  if (checkpoint) trainer.load(checkpoint->folder);
+  return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
+}
+
+}  // namespace
+
+const std::vector<OfflineMethod>& offline_methods() {
+  static const std::vector<OfflineMethod> kMethods{
+      {"sft",
+       "Supervised fine-tuning: the model learns to write given answers. A file has one row a line:\n"
+       "  {\"prompt\": \"2 + 2 =\", \"completion\": \" 4\"}\n"
+       "or {\"messages\": [...]} or {\"text\": \"...\"}.",
+       2e-5},
+      {"dpo",
+       "Direct Preference Optimization: pairs of answers of which one is preferred, measured against\n"
+       "the model as it was. A file has one pair a line:\n"
+       "  {\"prompt\": \"2 + 2 =\", \"chosen\": \" 4\", \"rejected\": \" 5\"}\n"
+       "loss.loss_type picks one of the family's losses, or several with loss.loss_weights.",
+       1e-6},
+      {"kto",
+       "Kahneman-Tversky Optimization: single answers, each said to be desirable or not:\n"
+       "  {\"prompt\": \"2 + 2 =\", \"completion\": \" 4\", \"label\": true}\n"
+       "A file of pairs is read as two such rows each.",
+       1e-6},
+      {"orpo",
+       "Odds Ratio Preference Optimization: pairs, without a reference model; supervised training on\n"
+       "the preferred answers and a term that sets the odds of both apart.",
+       1e-6},
+      {"simpo",
+       "Simple Preference Optimization: pairs, without a reference model; log-probs a token and a\n"
+       "margin.",
+       1e-6},
+      {"cpo",
+       "Contrastive Preference Optimization: pairs, without a reference model, and supervised\n"
+       "training on the preferred answers.",
+       1e-6},
+      {"bco",
+       "Binary Classifier Optimization: single answers, each said to be desirable or not, against a\n"
+       "running mean of the log-ratios.",
+       5e-7}};
+  return kMethods;
+}
+
+OfflineRunConfig read_offline_config(std::string_view method, const std::string& json_text,
+                                     const std::string& source,
+                                     const std::vector<std::string>& assignments) {
+  OfflineRunConfig config;
+  config.loss.select(method);
+  for (const OfflineMethod& m : offline_methods()) {
+    if (m.name == method) config.schedule.learning_rate = m.learning_rate;
+  }
+  if (!json_text.empty()) {
+    Json json;
+    try {
+      json = Json::parse(json_text);
+    } catch (const Json::parse_error& e) {
+      fail(source, ": not valid JSON: ", e.what());
+    }
+    config_from_json(config_fields(config), json, source);
+  }
+  for (const auto& a : assignments) config_set(config_fields(config), a);
+  return config;
+}
+
+std::string config_text(OfflineRunConfig config) {
+  return config_to_json(config_fields(config)).dump(2) + "\n";
+}
+
+std::string describe_batch(const OfflineRunConfig& c) {
+  const std::string length = c.trainer.steps > 0
+                                 ? concat(c.trainer.steps, " optimizer steps")
+                                 : concat(c.trainer.epochs, " passes over the rows");
+  return concat("Trains by ", c.loss.name(), " for ", length, ", ", c.offline.rows_per_step,
+                " rows a step, each text at most ", c.data.limit.max_length,
+                " tokens, in micro-batches of at most ", c.offline.micro_batch_tokens, " tokens.");
+}
+
+RunResult train_offline(const OfflineRunConfig& config, const RunOptions& options) {
+  TEMPER_CHECK(!config.model.empty(),
+               "no model was named: give --model or the config key \"model\"");
+  TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
+  TEMPER_CHECK(!config.data.path.empty(), "no rows were named: give the config key \"data.path\"");
+  check_settings(config);
+  if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
+  const ops::KernelScope kernels(config.trainer.kernels);
+  return run(config, options);
+}
+
+}  // namespace temper
