@@ -295,4 +295,5 @@ def main():
     print(json.dumps(manifest, indent=1))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -272,7 +272,7 @@ TEST(HeadInt8, ScoresAndSamplesItsLogits) {
 
 // dx is the product with the weights as the embedding reads them: bytes times scales, in float32.
 TEST(LinearInt8, InputGradientIsThatOfTheScaledWeights) {
-  for (const auto [n, k] : {std::pair{1, 5}, {33, 300}, {290, 64}, {64, 257}}) {
+  for (const auto& [n, k] : {std::pair{1, 5}, {33, 300}, {290, 64}, {64, 257}}) {
     const Int8Weight w = random_weight(n, k, 17);
     const int64_t rows = 50;
     const Floats dy = random_floats(rows * n, 18);
