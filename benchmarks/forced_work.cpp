@@ -45,6 +45,7 @@ OnlineTrainer::Parts make_parts(const ForcedWork& work, const ForcedRun& run,
   }
   parts.rollout.max_new_tokens = work.response_tokens();
   parts.rollout.prefill_tokens = 512;
+  parts.optimizer.moments = run.moments;
   parts.schedule = {.shape = "constant", .learning_rate = 1e-6};
   parts.rewards = {{"reward_model", reward_model_fn(models.reward, models.policy->text())}};
   parts.total_steps = 1 << 20;

@@ -34,6 +34,7 @@ struct ForcedRun {
   int64_t group_size = 1;
   int64_t passes = 4;
   int64_t micro_batch_tokens = 2048;
+  std::string moments = "float32";  ///< See OptimizerConfig.
 };
 
 /// A trainer with its models: policy, frozen reward model, and what the algorithm needs besides.

@@ -1,6 +1,6 @@
 // Our side of benchmarks/compare_ppo: one whole step of PPO (rollout, rewards, values, reference,
 // all passes) for each line "go" of standard input.
-// Usage: ppo_round FOLDER [weights] [micro_batch_tokens]
+// Usage: ppo_round FOLDER [weights] [micro_batch_tokens] [moments]
 // The folder is that of forced_work.h. A line "check" writes temper.logprob.f32, temper.value.f32
 // [prompts x responses] and temper.score.f32 [prompts] of the given completions into it.
 #include <ATen/Parallel.h>
@@ -103,13 +103,14 @@ void serve(const std::string& folder, const ForcedRun& run) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: ppo_round FOLDER [weights] [micro_batch_tokens]\n");
+    std::fprintf(stderr, "usage: ppo_round FOLDER [weights] [micro_batch_tokens] [moments]\n");
     return 2;
   }
   try {
     ForcedRun run;
     if (argc > 2) run.weights = parse_weight_dtype(argv[2]);
     if (argc > 3) run.micro_batch_tokens = std::stoll(argv[3]);
+    if (argc > 4) run.moments = argv[4];
     serve(argv[1], run);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());

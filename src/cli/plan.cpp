@@ -151,7 +151,7 @@ void print_scale(const PlanInput& input, const std::vector<ScaleShape>& shapes) 
     std::printf("\n");
   }
   std::printf("Each trained weight takes 4 bytes, 2 more for a 16-bit copy, 4 of gradient and 8 of "
-              "moments;\na frozen one 4 or 2. The rest is rows times widths (docs/memory.md).\n");
+              "moments\n(4 in bfloat16); a frozen one 4 or 2. The rest is rows times widths (docs/memory.md).\n");
 }
 
 /// What to change where the memory is not enough; on stderr.

@@ -4,6 +4,7 @@
 #include <ATen/ops/from_blob.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -35,17 +36,39 @@ void CriticConfig::validate() const {
 }
 
 Critic::Critic(const CriticConfig& config, const PolicyModel& policy, std::optional<ValueModel> own,
-               const OptimizerConfig& optimizer)
-    : config_(config), optimizer_config_(optimizer), own_(std::move(own)) {
+               const OptimizerConfig& optimizer, uint64_t seed)
+    : config_(config), optimizer_config_(optimizer), seed_(seed), own_(std::move(own)) {
   config_.validate();
   TEMPER_CHECK(own_.has_value() == (config_.model == "own"), "[critic] ppo.value.model is ",
                config_.model, own_ ? ", so no model is to be given" : ", so a model must be given");
+  for (const auto& p : policy.lm().parameters()) {
+    if (own_ && p->grad.defined()) lent_.push_back(p->grad);
+  }
+  borrow_gradients();
   // Pop-Art moves the head's offset, so there must be one.
   if (!own_) head_.emplace(policy.lm().config().hidden_size, true, "value_head");
   TEMPER_CHECK(config_.normalise != "popart" || head().has_bias(),
                "ppo.value.normalise=popart needs a value head with a bias, which ",
                own_ ? own_->source().path : "", " has not: use running");
-  optimizer_.emplace(parameters(), optimizer_config_);
+  optimizer_.emplace(parameters(), optimizer_config_, seed_);
+}
+
+/// What finds no match gets memory apart: a model's gradients are one piece, which stays as long as
+/// any of them does.
+void Critic::borrow_gradients() {
+  if (!own_ || !own_->backbone().trainable()) return;
+  std::vector<at::Tensor> left = lent_;
+  for (Parameter* p : own_->backbone().parameter_list()) {
+    const auto same = std::find_if(left.begin(), left.end(), [&](const at::Tensor& t) {
+      return t.numel() == p->elements();
+    });
+    if (same == left.end()) {
+      p->grad = float_zeros(p->elements());
+    } else {
+      p->grad = *same;
+      left.erase(same);
+    }
+  }
 }
 
 ValueModel make_value_model(const CriticConfig& config, std::string_view policy,
@@ -175,7 +198,8 @@ void Critic::load(const std::filesystem::path& folder) {
     optimizer_.reset();
     own_.reset();  // One copy at a time.
     own_.emplace(ValueModel::load((folder / kModelFolder).string(), dtype, Trainable::kYes));
-    optimizer_.emplace(parameters(), optimizer_config_);
+    borrow_gradients();
+    optimizer_.emplace(parameters(), optimizer_config_, seed_);
   } else {
     const SafetensorsFile file = SafetensorsFile::open(folder / kHeadFile);
     const auto read = [&](const char* name, int64_t count) {

@@ -5,6 +5,7 @@
 
 #include "stopwatch.h"
 #include "temper/core/error.h"
+#include "temper/reward/timeout.h"
 #include "temper/trainer/evaluation.h"
 
 namespace temper {
@@ -28,7 +29,7 @@ void OnlineConfig::validate(std::string_view section) const {
 OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
     : policy_(policy), parts_(std::move(parts)),
       engine_(policy.lm(), policy.text(), parts_.rollout),
-      optimizer_(policy.lm().parameter_list(), parts_.optimizer),
+      optimizer_(policy.lm().parameter_list(), parts_.optimizer, parts_.seed),
       sampler_(parts_.prompts.examples.size(), parts_.seed),
       kl_(parts_.algorithm.kl.controller, parts_.algorithm.initial_kl_coef()) {
   parts_.config.validate(parts_.algorithm.name);
@@ -46,7 +47,15 @@ OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
                parts_.algorithm.name, ".ref_sync_every needs trainer.reference_weights=float32: a rounded "
                "reference keeps no float32 values to blend with");
   tape_.forward.checkpoint = parts_.config.gradient_checkpointing;
-  if (parts_.algorithm.needs_reference) reference_ = ReferenceModel::copy_of(policy, reference_dtype());
+  if (!parts_.algorithm.needs_reference) return;
+  if (parts_.reference) {
+    TEMPER_CHECK(parts_.config.ref_sync_every == 0 || !parts_.reference->lm().mapped(),
+                 parts_.algorithm.name, ".ref_sync_every moves the reference, and a mapped file cannot "
+                 "be changed: leave it at 0 or trainer.reference_file empty");
+    set_reference(*parts_.reference);
+  } else {
+    reference_ = ReferenceModel::copy_of(policy, reference_dtype());
+  }
 }
 
 WeightDType OnlineTrainer::reference_dtype() const {
@@ -90,9 +99,17 @@ std::vector<Completion> OnlineTrainer::completions_of(const Rollout& r,
   return out;
 }
 
+RewardScores OnlineTrainer::score_in_time(const Rollout& r, std::span<const Sample> samples) const {
+  try {
+    return temper::score(parts_.rewards, completions_of(r, samples));
+  } catch (const RewardTimeout& e) {
+    throw e.at(concat("step ", r.step + 1));
+  }
+}
+
 void OnlineTrainer::score(Rollout& r) {
   const Stopwatch watch;
-  r.scores = temper::score(parts_.rewards, completions_of(r, r.samples));
+  r.scores = score_in_time(r, r.samples);
   const bool any = std::any_of(r.scores.values.begin(), r.scores.values.end(),
                                [](float v) { return !std::isnan(v); });
   TEMPER_CHECK(any, "[score] no completion of step ", r.step + 1, " got a score",
@@ -114,9 +131,16 @@ void OnlineTrainer::estimate_advantages(Rollout& r) {
 
 Rollout OnlineTrainer::step() {
   const Stopwatch watch;
-  Rollout r = rollout();
-  score(r);
-  estimate_advantages(r);
+  const PromptSampler::State before = sampler_.state();
+  Rollout r;
+  try {
+    r = rollout();
+    score(r);
+    estimate_advantages(r);
+  } catch (const RewardTimeout&) {
+    sampler_.restore(before);  // Nothing else has moved: the step can be made again.
+    throw;
+  }
   update(r);
   r.metrics["step_time"] = watch.seconds();
   return r;

@@ -78,7 +78,7 @@ void OnlineTrainer::greedy(Rollout& r) {
   RolloutRequest request = r.request;
   request.group_size = 1;
   const std::vector<Sample> samples = engine.generate(request);
-  const RewardScores scores = temper::score(parts_.rewards, completions_of(r, samples));
+  const RewardScores scores = score_in_time(r, samples);
   std::vector<double> weights;
   for (const NamedReward& reward : parts_.rewards) weights.push_back(reward.weight);
   for (const float v : total_rewards(scores, weights)) r.greedy_rewards.push_back(double{v});

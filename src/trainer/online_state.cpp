@@ -24,6 +24,7 @@ T required(const Json& json, const char* key) {
 }  // namespace
 
 void OnlineTrainer::save(const std::filesystem::path& folder) const {
+  check_whole();
   policy_.save(folder / "model");
   optimizer_.save(folder / kOptimizerFile);
   if (reference_ && parts_.config.ref_sync_every > 0) {

@@ -25,6 +25,7 @@ struct OnlineTrainer::StepSums {
   double value_grad_norm = 0;
   double value_seconds = 0;
   double kl_coef = 0;    // That of this rollout.
+  double rate = 0;       // That of the optimizer step under way.
   bool stopped = false;  // The policy moved too far for another optimizer step.
   int64_t optimizer_steps = 0;
   int64_t compared = 0;
@@ -155,7 +156,6 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   }
   score_backward(policy_.lm(), tape_, e.gradients.logprobs, e.gradients.entropy, dhidden);
   sums.step_metrics.merge(e.metrics);
-  if (parts_.critic && !parts_.critic->on_trunk()) train_critic(r, batch, totals, sums);
 }
 
 ValueBatch OnlineTrainer::value_batch(const Rollout& r, const MicroBatch& batch,
@@ -168,7 +168,7 @@ ValueBatch OnlineTrainer::value_batch(const Rollout& r, const MicroBatch& batch,
   return v;
 }
 
-/// The critic's share of a micro-batch, where the policy has none or is done with its own.
+/// The critic's share of a micro-batch, where the policy has none or has yet to begin.
 void OnlineTrainer::train_critic(const Rollout& r, const MicroBatch& batch, const StepTotals& totals,
                                  StepSums& sums) {
   const Stopwatch watch;
@@ -183,34 +183,80 @@ void OnlineTrainer::train_critic(const Rollout& r, const MicroBatch& batch, cons
   sums.value_seconds += watch.seconds();
 }
 
+/// The critic's whole optimizer step: checked before it is made.
+void OnlineTrainer::step_critic(const Rollout& r, const std::vector<MicroBatch>& batches,
+                                const StepTotals& totals, StepSums& sums) {
+  for (const MicroBatch& batch : batches) train_critic(r, batch, totals, sums);
+  parts_.critic->check_gradients();
+  sums.value_grad_norm += parts_.critic->step(sums.rate, parts_.schedule.learning_rate);
+}
+
+/// The policy's, with that of a head on its trunk: both are checked before either moves.
+void OnlineTrainer::step_policy(const Rollout& r, const std::vector<MicroBatch>& batches,
+                                const StepTotals& totals, bool first, StepSums& sums) {
+  const bool trunk = parts_.critic && parts_.critic->on_trunk();
+  for (const MicroBatch& batch : batches) run_micro_batch(r, batch, totals, first, sums);
+  policy_.lm().finish_gradients();
+  if (trunk) {
+    parts_.critic->check_gradients();
+    (void)optimizer_.gradient_norm();
+  }
+  sums.grad_norm += optimizer_.step(sums.rate).grad_norm;
+  if (trunk) sums.value_grad_norm += parts_.critic->step(sums.rate, parts_.schedule.learning_rate);
+}
+
+/// Half a gradient must not end up in the caller's next step.
+void OnlineTrainer::give_up(bool critic_ahead) {
+  policy_.lm().zero_gradients();
+  if (parts_.critic) parts_.critic->zero_gradients();
+  torn_ = critic_ahead;
+}
+
+void OnlineTrainer::check_whole() const {
+  TEMPER_CHECK(!torn_, "[update] the value model has made an optimizer step that the policy could not: "
+               "begin anew from a checkpoint");
+}
+
+/// What the policy's loss reads of a rollout, before a critic of its own moves for it.
+void OnlineTrainer::check_inputs(const Rollout& r) const {
+  const auto check = [&](const auto& values, const char* what) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      TEMPER_CHECK(std::isfinite(values[i]), "[update] step ", r.step + 1, ": ", what, " ", i,
+                   " of the rollout is ", values[i], "; its optimizer step was not made");
+    }
+  };
+  check(r.advantages.values, "the advantage of completion");
+  check(r.advantages.tokens, "the advantage of token");
+  check(r.ref_logprobs, "the reference's log-prob of token");
+}
+
 void OnlineTrainer::optimizer_step(const Rollout& r, Prompts prompts, bool first, StepSums& sums) {
+  check_whole();
   StepTotals t = totals(r, prompts);
   const double initial_kl = parts_.algorithm.initial_kl_coef();
   t.kl_scale = initial_kl > 0 ? sums.kl_coef / initial_kl : 1.0;
   const auto batches = micro_batches(r, prompts, false);
   if (batches.empty()) return;  // Nothing to learn from: weights and moments stay as they are.
-  const double rate = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
+  sums.rate = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
   const bool warming = parts_.critic && r.step < parts_.critic->config().warmup_steps;
+  const bool apart = parts_.critic && (warming || !parts_.critic->on_trunk());
+  bool ahead = false;
   sums.step_metrics = {};
   try {
-    for (const MicroBatch& batch : batches) {
-      warming ? train_critic(r, batch, t, sums) : run_micro_batch(r, batch, t, first, sums);
+    // The critic first: it has the policy's gradient memory to itself, and values explode before
+    // log-probs do. Their results do not depend on the order.
+    if (apart) {
+      if (!warming) check_inputs(r);
+      step_critic(r, batches, t, sums);
+      ahead = !warming;
     }
-    // Both are checked before either moves: a step is made as a whole or not at all.
-    if (!warming) policy_.lm().finish_gradients();
-    if (parts_.critic) {
-      parts_.critic->check_gradients();
-      if (!warming) (void)optimizer_.gradient_norm();
-    }
-    if (!warming) {
-      sums.grad_norm += optimizer_.step(rate).grad_norm;
-    }
-    if (parts_.critic) {
-      sums.value_grad_norm += parts_.critic->step(rate, parts_.schedule.learning_rate);
-    }
+    if (!warming) step_policy(r, batches, t, first, sums);
+  } catch (const Error& e) {
+    give_up(ahead);
+    if (!ahead) throw;
+    fail(e.what(), " The value model had made its own step by then: begin anew from a checkpoint.");
   } catch (...) {
-    policy_.lm().zero_gradients();  // Half a gradient must not end up in the caller's next step.
-    if (parts_.critic) parts_.critic->zero_gradients();
+    give_up(ahead);
     throw;
   }
   sums.metrics.merge(sums.step_metrics);

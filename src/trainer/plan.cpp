@@ -1,6 +1,7 @@
 #include "temper/trainer/plan.h"
 
 #include <algorithm>
+#include <map>
 
 #include "plan_memory.h"
 #include "temper/nn/kv_store.h"
@@ -60,11 +61,22 @@ uint64_t kv_bytes(const PlanInput& in) {
   return static_cast<uint64_t>(most * KvStore::page_bytes(m.layers, m.kv_heads * m.head_dim));
 }
 
+/// Rows of a reward model's largest forward: a step's texts, prompts once, or as many as it takes.
+int64_t reward_rows(const PlanInput& in, const PlannedReward& r) {
+  const PlanBatch& step = in.batch;
+  const int64_t tokens =
+      step.prompts * (step.prompt_tokens + step.group_size * in.rollout.max_new_tokens);
+  return std::min(tokens, r.batch_tokens);
+}
+
 void add_frozen_models(const PlanInput& in, const Rows& batch, Bill& bill) {
-  const Rows forward{0, batch.train, 0};
+  Rows forward{0, batch.train, 0};
+  for (const PlannedReward& r : in.rewards) {
+    if (r.shares_backbone) forward.forward = std::max(forward.forward, reward_rows(in, r));
+  }
   if (in.reference != ReferencePlacement::kNone) {
-    const auto b = planning::weight_bytes(planning::weights_of(in.policy, true), in.dtype,
-                                          Trainable::kNo);
+    const auto b = planning::weight_bytes(planning::weights_of(in.policy, true),
+                                          in.reference_dtype.value_or(in.dtype), Trainable::kNo);
     const bool mapped = in.reference == ReferencePlacement::kMapped;
     bill.add("reference", mapped ? "weights, mapped" : "weights", b.masters + b.copies);
     bill.add_activations("reference", in.policy, forward, false);
@@ -74,14 +86,24 @@ void add_frozen_models(const PlanInput& in, const Rows& batch, Bill& bill) {
       const auto b = planning::weight_bytes(planning::weights_of(r.model, false), r.dtype,
                                             Trainable::kNo);
       bill.add("reward", "weights", b.masters + b.copies);
-      const PlanBatch& step = in.batch;
-      const int64_t tokens =
-          step.prompts * (step.prompt_tokens + step.group_size * in.rollout.max_new_tokens);
-      bill.add_activations("reward", r.model, {0, std::min(tokens, r.batch_tokens), 0}, false);
+      bill.add_activations("reward", r.model, {0, reward_rows(in, r), 0}, false);
     }
     bill.add_weights("reward", planning::weight_bytes(scalar_head(r.model), r.dtype,
                                                       Trainable::kNo));
   }
+}
+
+/// Gradients of a value model that lie in the policy's: one tensor in each of as many elements.
+uint64_t lent_gradients(const PlanInput& in) {
+  std::map<int64_t, int64_t> left;
+  for (const Weight& w : planning::weights_of(in.policy, true)) left[w.elements()] += w.copies;
+  int64_t lent = 0;
+  for (const Weight& w : planning::weights_of(in.value_model, false)) {
+    const int64_t tensors = std::min(w.copies, left[w.elements()]);
+    left[w.elements()] -= tensors;
+    lent += tensors * w.elements();
+  }
+  return static_cast<uint64_t>(lent) * sizeof(float);
 }
 
 void add_value(const PlanInput& in, const Rows& batch, Bill& bill) {
@@ -99,7 +121,9 @@ void add_value(const PlanInput& in, const Rows& batch, Bill& bill) {
     bill.add("value", "activations", b.tape - std::min(b.tape, lent));
     bill.add("value", "working memory", b.working);
   }
-  bill.add_weights("value", planning::weight_bytes(weights, in.dtype, Trainable::kYes));
+  auto b = planning::weight_bytes(weights, in.dtype, Trainable::kYes, in.moment_bytes);
+  if (own) b.gradients -= lent_gradients(in);
+  bill.add_weights("value", b);
 }
 
 /// A row for each id that an optimizer step sees, kept aside until its end: at most all of them.
@@ -156,7 +180,7 @@ Plan make_plan(const PlanInput& in) {
   plan.scored = rows.scored;
   const auto weights = planning::weights_of(in.policy, true);
   for (const Weight& w : weights) plan.parameters += w.n * w.k * w.copies;
-  bill.add_weights("policy", planning::weight_bytes(weights, in.dtype, Trainable::kYes));
+  bill.add_weights("policy", planning::weight_bytes(weights, in.dtype, Trainable::kYes, in.moment_bytes));
   bill.add_activations("policy", in.policy, rows, in.batch.gradient_checkpointing);
   bill.add("policy", "embedding rows", embedding_rows(in));
   bill.add("policy", "LM head tile", planning::head_bytes(in.policy, rows));

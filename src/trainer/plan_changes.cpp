@@ -39,9 +39,17 @@ std::vector<PlanChange> candidates(const PlanInput& in) {
     change(own + in.no_reference, "no reference model, and nothing that holds the policy to it")
         .reference = ReferencePlacement::kNone;
   }
+  if (in.reference != ReferencePlacement::kNone && in.reference_dtype != WeightDType::kInt8) {
+    change("trainer.reference_weights=int8", "a KL that begins at the reference's rounding")
+        .reference_dtype = WeightDType::kInt8;
+  }
   if (in.value == ValuePlacement::kOwn) {
     change(own + "value.model=trunk", "a head on the policy's trunk instead of a model")
         .value = ValuePlacement::kSharedTrunk;
+  }
+  if (in.moment_bytes == 4) {
+    change("optimizer.moments=bfloat16", "moments at half the bytes, rounded at random")
+        .moment_bytes = 2;
   }
   if (in.dtype != WeightDType::kBfloat16Dot) {
     change("trainer.weights=bfloat16_dot", "frozen models at half the bytes, other rounding")

@@ -83,7 +83,8 @@ PlanPhase update_phase(const PlanInput& in, const Tokens& t) {
   p.head = m.head * (8 * passes * t.scored - 2 * first);
   p.attention = passes * attention(in.policy, t.visible, 9 + 2 * again);
   // AdamW reads and writes weights and moments and reads and clears gradients.
-  p.read_bytes = passes * static_cast<double>(in.batch.minibatches) * 32 * (m.trunk + m.head);
+  p.read_bytes = passes * static_cast<double>(in.batch.minibatches) *
+                 static_cast<double>(16 + 4 * in.moment_bytes) * (m.trunk + m.head);
   return p;
 }
 
@@ -111,7 +112,12 @@ std::vector<PlanPhase> phases(const PlanInput& in) {
     out.push_back(forward_phase("reference", in.policy, t));
     out.back().head = 2 * count(in.policy).head * t.scored;
   }
-  for (const PlannedReward& r : in.rewards) out.push_back(forward_phase("reward", r.model, t));
+  bool shared = false;
+  for (const PlannedReward& r : in.rewards) {
+    if (r.shares_backbone && shared) continue;
+    shared = shared || r.shares_backbone;
+    out.push_back(forward_phase("reward", r.model, t));
+  }
   if (in.value != ValuePlacement::kNone) out.push_back(value_phase(in, t));
   out.push_back(update_phase(in, t));
   return out;

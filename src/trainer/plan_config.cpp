@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "temper/nn/scalar_model.h"
 #include "temper/trainer/plan.h"
 #include "temper/trainer/run_config.h"
 
@@ -44,9 +45,20 @@ PlanInput online_input(const OnlineRunConfig& run, const OnlineConfig& online,
   in.no_reference = without_reference(algorithm);
   in.policy = sources.policy;
   in.dtype = parse_weight_dtype(run.trainer.weights);
-  if (algorithm.needs_reference) in.reference = ReferencePlacement::kCopy;
-  const WeightDType reward_dtype = parse_weight_dtype(run.reward_model.weights);
-  for (const ModelConfig& reward : sources.rewards) in.rewards.push_back({reward, reward_dtype});
+  if (algorithm.needs_reference) {
+    in.reference = run.trainer.reference_file.empty() ? ReferencePlacement::kCopy
+                                                      : ReferencePlacement::kMapped;
+  }
+  if (run.trainer.reference_weights != "same") {
+    in.reference_dtype = parse_weight_dtype(run.trainer.reference_weights);
+  }
+  for (const ModelConfig& reward : sources.rewards) {
+    in.rewards.push_back({.model = reward,
+                          .dtype = parse_weight_dtype(run.reward_model.weights),
+                          .shares_backbone = run.reward_model.share_reference,
+                          .batch_tokens = RewardModel::kScoreTokens});
+  }
+  in.moment_bytes = run.optimizer.moments == "bfloat16" ? 2 : 4;
   in.rollout = run.rollout;
   in.batch = plan_batch(run, online, sources);
   in.saves = run.trainer.save_model || run.trainer.checkpoint_every > 0;

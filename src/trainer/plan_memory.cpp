@@ -75,7 +75,7 @@ std::vector<Weight> weights_of(const ModelConfig& c, bool lm_head) {
 }
 
 WeightBytes weight_bytes(const std::vector<Weight>& weights, WeightDType dtype,
-                         Trainable trainable) {
+                         Trainable trainable, int64_t moment_bytes) {
   const bool trains = trainable == Trainable::kYes;
   WeightBytes b;
   for (const Weight& w : weights) {
@@ -89,7 +89,7 @@ WeightBytes weight_bytes(const std::vector<Weight>& weights, WeightDType dtype,
       b.copies += 2 * elements;
     }
     if (trains) b.gradients += kFloat * elements;
-    if (trains) b.moments += 2 * kFloat * elements;
+    if (trains) b.moments += 2 * static_cast<uint64_t>(moment_bytes) * elements;
   }
   return b;
 }

@@ -31,7 +31,7 @@ struct WeightBytes {
   uint64_t moments = 0;
 };
 [[nodiscard]] WeightBytes weight_bytes(const std::vector<Weight>& weights, WeightDType dtype,
-                                       Trainable trainable);
+                                       Trainable trainable, int64_t moment_bytes = 4);
 
 /// Rows that pass through a model at a time.
 struct Rows {

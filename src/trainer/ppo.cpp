@@ -11,7 +11,8 @@ OnlineTrainer::Parts with_ppo(const PpoConfig& config, const PolicyModel& policy
                               OnlineTrainer::Parts parts, std::optional<ValueModel> value) {
   parts.algorithm = ppo(config);
   parts.config = config.online;
-  parts.critic = std::make_shared<Critic>(config.value, policy, std::move(value), parts.optimizer);
+  parts.critic = std::make_shared<Critic>(config.value, policy, std::move(value), parts.optimizer,
+                                          ~parts.seed);
   return parts;
 }
 

@@ -122,7 +122,7 @@ RewardTrainer::RewardTrainer(RewardModel& model, Parts parts)
     : model_(model),
       parts_(std::move(parts)),
       loss_{parts_.config.loss},
-      optimizer_(model.parameters(), parts_.optimizer),
+      optimizer_(model.parameters(), parts_.optimizer, parts_.seed),
       sampler_(parts_.data.pairs.size(), parts_.seed, parts_.config.shuffle) {
   parts_.config.validate();
   TEMPER_CHECK(parts_.total_steps >= 1, "[reward] total_steps must be at least 1, got ",

@@ -10,6 +10,7 @@
 #include "temper/core/log.h"
 #include "temper/core/threads.h"
 #include "temper/ops/reference.h"
+#include "temper/reward/timeout.h"
 #include "temper/trainer/jsonl_observer.h"
 #include "temper/trainer/progress.h"
 #include "temper/trainer/report.h"
@@ -50,8 +51,9 @@ class OnlineRun {
         task_(make_task(config.task)),
         policy_(PolicyModel::load(checkpoint_ ? (checkpoint_->folder / "model").string() : config.model,
                                   dtype())),
-        model_rewards_(load_model_rewards(config.reward_model)),
-        owned_trainer_(make(policy_, parts(), model_rewards_)), trainer_(*owned_trainer_),
+        reference_(make_reference()),
+        model_rewards_(load_model_rewards(config.reward_model, reference_ ? &*reference_ : nullptr)),
+        owned_trainer_(make(policy_, parts(), model_rewards_)), trainer_(checked(*owned_trainer_)),
         diagnosis_(diagnosis_config()),
         folder_(options.resume ? RunFolder::resume(options.output) : RunFolder::create(options.output)) {
     if (checkpoint_) restore();
@@ -64,8 +66,14 @@ class OnlineRun {
                        trainer_.steps_done(), model_line(), TEMPER_VERSION};
     each([&](Observer& o) { o.on_start(info); });
     const Stopwatch watch;
-    if (trainer_.steps_done() == 0 && config_.eval.every >= 0) result_.before = run_eval();
-    while (trainer_.steps_done() < trainer_.total_steps() && result_.reason.empty()) one_step();
+    try {
+      if (trainer_.steps_done() == 0 && config_.eval.every >= 0) result_.before = run_eval();
+      while (trainer_.steps_done() < trainer_.total_steps() && result_.reason.empty()) one_step();
+    } catch (const RewardTimeout&) {
+      // The step was not begun as far as the trainer is concerned: what it has is worth keeping.
+      if (trainer_.steps_done() > 0) checkpoint();
+      throw;
+    }
     result_.steps = trainer_.steps_done();
     result_.completed = result_.steps == trainer_.total_steps();
     if (result_.completed) result_.reason.clear();  // A wish to stop came with the last step.
@@ -85,6 +93,28 @@ class OnlineRun {
   std::optional<WeightDType> reference_dtype() const {
     const std::string& name = config_.trainer.reference_weights;
     return name == "same" ? std::nullopt : std::optional(parse_weight_dtype(name));
+  }
+
+  /// Where the config says more of the reference than its type; else the trainer copies the policy.
+  std::optional<ReferenceModel> make_reference() const {
+    const WeightDType type = reference_dtype().value_or(dtype());
+    if (const std::string& file = config_.trainer.reference_file; !file.empty()) {
+      return ReferenceModel::map_or_write(config_.model, type, file);
+    }
+    if (!config_.reward_model.share_reference) return std::nullopt;
+    return checkpoint_ ? ReferenceModel::load(config_.model, type) : ReferenceModel::copy_of(policy_, type);
+  }
+
+  /// Settings that are about a reference need one, and one that others share must stay as it is.
+  OnlineTrainer& checked(OnlineTrainer& trainer) const {
+    if (!reference_) return trainer;
+    const char* key = config_.trainer.reference_file.empty() ? "reward_model.share_reference"
+                                                             : "trainer.reference_file";
+    TEMPER_CHECK(trainer.has_reference(), key, " is set, but the run has no reference: give a KL "
+                 "coefficient, or leave it out");
+    TEMPER_CHECK(trainer.parts().config.ref_sync_every == 0, key, " shares the reference with others, "
+                 "so it cannot move: leave ref_sync_every at 0");
+    return trainer;
   }
 
   bool exact() const { return config_.trainer.kernels == "cpu"; }
@@ -114,6 +144,7 @@ class OnlineRun {
       const auto named = make_rewards(by_rule, config_.rollout.max_new_tokens);
       out.insert(out.end(), named.begin(), named.end());
     }
+    out = in_time(std::move(out), config_.reward.timeout_seconds);
     if (!model_rewards_.models.empty()) {
       out.push_back({"reward_model", model_reward(model_rewards_, config_.reward_model, policy_),
                      config_.reward_model.weight});
@@ -139,6 +170,7 @@ class OnlineRun {
     p.total_steps = config_.trainer.steps;
     p.seed = static_cast<uint64_t>(config_.trainer.seed);
     p.reference_weights = reference_dtype();
+    p.reference = reference_;
     return p;
   }
 
@@ -156,7 +188,7 @@ class OnlineRun {
   }
 
   void restore() {
-    if (trainer_.has_reference() && trainer_.parts().config.ref_sync_every == 0) {
+    if (trainer_.has_reference() && !reference_ && trainer_.parts().config.ref_sync_every == 0) {
       trainer_.set_reference(ReferenceModel::load(config_.model, reference_dtype().value_or(dtype())));
     }
     trainer_.load(checkpoint_->folder);
@@ -194,8 +226,12 @@ class OnlineRun {
     const auto ask = [&](double temperature) {
       RolloutConfig rollout = eval_rollout_;
       rollout.temperature = temperature;
-      return evaluate(policy_, held_out_, trainer_.parts().rewards, rollout, trainer_.parts().seed,
-                      static_cast<uint32_t>(trainer_.steps_done()));
+      try {
+        return evaluate(policy_, held_out_, trainer_.parts().rewards, rollout, trainer_.parts().seed,
+                        static_cast<uint32_t>(trainer_.steps_done()));
+      } catch (const RewardTimeout& e) {
+        throw e.at(concat("the evaluation after step ", trainer_.steps_done()));
+      }
     };
     EvalResult e = ask(config_.eval.temperature);
     if (config_.eval.greedy_too) {
@@ -269,6 +305,7 @@ class OnlineRun {
   std::optional<Checkpoint> checkpoint_;
   Task task_;
   PolicyModel policy_;
+  std::optional<ReferenceModel> reference_;
   ModelRewards model_rewards_;
   std::unique_ptr<OnlineTrainer> owned_trainer_;
   OnlineTrainer& trainer_;

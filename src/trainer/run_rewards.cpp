@@ -1,9 +1,13 @@
 #include "run_rewards.h"
 
+#include <ATen/ops/equal.h>
+
+#include <algorithm>
 #include <array>
 #include <utility>
 
 #include "temper/core/error.h"
+#include "temper/reward/timeout.h"
 #include "temper/trainer/model_reward.h"
 
 namespace temper {
@@ -13,15 +17,56 @@ constexpr std::array kRules{std::pair{"mean", EnsembleRule::kMean}, std::pair{"m
                             std::pair{"mean_minus_std", EnsembleRule::kMeanMinusStd},
                             std::pair{"mean_minus_variance", EnsembleRule::kMeanMinusVariance}};
 
+bool same(const at::Tensor& a, const at::Tensor& b) {
+  return a.defined() == b.defined() && (!a.defined() || at::equal(a, b));
+}
+
+/// The first weight of a backbone that is not the reference's; null: all are.
+const Parameter* different_weight(const CausalLM& backbone, const CausalLM& reference) {
+  for (const auto& p : backbone.parameters()) {
+    const auto params = reference.parameters();
+    const auto other = std::find_if(params.begin(), params.end(),
+                                    [&](const auto& q) { return q->name == p->name; });
+    if (other == params.end() || !same(p->value, (*other)->value) || !same(p->half, (*other)->half) ||
+        !same(p->int8, (*other)->int8) || !same(p->scales, (*other)->scales)) {
+      return p.get();
+    }
+  }
+  return nullptr;
+}
+
+/// The model's head over the reference, once its own backbone was seen to be the same.
+RewardModel over_reference(const std::string& path, const ReferenceModel& reference) {
+  const RewardModel own = RewardModel::load(path, reference.lm().dtype(), Trainable::kNo);
+  const Parameter* other = different_weight(own.backbone(), reference.lm());
+  TEMPER_CHECK(other == nullptr, "reward_model.share_reference: ", path, " has another ",
+               other == nullptr ? "" : other->name, " than the reference. Train it from the run's "
+               "model with reward.freeze_backbone, or leave share_reference off");
+  ScalarHead head(own.head().width(), own.head().has_bias());
+  head.set(own.head().weight(), own.head().bias());
+  return {reference.shared_lm(), std::move(head), own.shared_source()};
+}
+
 }  // namespace
 
-ModelRewards load_model_rewards(const ModelRewardConfig& config) {
+ModelRewards load_model_rewards(const ModelRewardConfig& config, const ReferenceModel* reference) {
+  TEMPER_CHECK(!config.share_reference || reference != nullptr,
+               "reward_model.share_reference needs a reference");
   ModelRewards out;
   for (const std::string& path : config.models) {
     out.models.push_back(std::make_shared<RewardModel>(
-        RewardModel::load(path, parse_weight_dtype(config.weights), Trainable::kNo)));
+        config.share_reference
+            ? over_reference(path, *reference)
+            : RewardModel::load(path, parse_weight_dtype(config.weights), Trainable::kNo)));
   }
   return out;
+}
+
+std::vector<NamedReward> in_time(std::vector<NamedReward> rewards, double seconds) {
+  TEMPER_CHECK(seconds >= 0, "reward.timeout_seconds must be at least 0, got ", seconds);
+  if (seconds == 0) return rewards;
+  for (NamedReward& r : rewards) r = with_timeout(std::move(r), seconds);
+  return rewards;
 }
 
 RewardFn model_reward(const ModelRewards& rewards, const ModelRewardConfig& config,

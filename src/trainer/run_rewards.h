@@ -14,7 +14,12 @@ namespace temper {
 struct ModelRewards {
   std::vector<std::shared_ptr<RewardModel>> models;
 };
-[[nodiscard]] ModelRewards load_model_rewards(const ModelRewardConfig& config);
+/// @param reference  that `share_reference` means; null: there is none.
+[[nodiscard]] ModelRewards load_model_rewards(const ModelRewardConfig& config,
+                                              const ReferenceModel* reference);
+
+/// The rewards with `timeout_seconds`, where that is set. @throws Error for one below 0.
+[[nodiscard]] std::vector<NamedReward> in_time(std::vector<NamedReward> rewards, double seconds);
 
 /// Their scores by the config's rule, as one reward.
 [[nodiscard]] RewardFn model_reward(const ModelRewards& rewards, const ModelRewardConfig& config,

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "temper/formats/safetensors.h"
 #include "temporary_folder.h"
 #include "tiny_model.h"
 
@@ -114,6 +115,94 @@ TEST(Optimizer, SavedMomentsContinueWithTheSameBits) {
   EXPECT_EQ(weights_of(whole), weights_of(resumed));
 }
 
+// --- Moments in bfloat16 -------------------------------------------------------------------------
+
+const OptimizerConfig kRounded{.moments = "bfloat16"};
+
+TEST(Optimizer, Bfloat16MomentsTakeHalfTheBytesAndContinueWithTheSameBits) {
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "moments.safetensors";
+  PolicyModel whole = tiny_policy(), resumed = tiny_policy(), full = tiny_policy();
+  Optimizer a(whole.lm().parameter_list(), kRounded, 5), b(resumed.lm().parameter_list(), kRounded, 5);
+  EXPECT_EQ(2 * a.bytes(), Optimizer(full.lm().parameter_list(), {}).bytes());
+  for (int step = 0; step < 3; ++step) {
+    fill_gradients(whole, 1.0 + step);
+    fill_gradients(resumed, 1.0 + step);
+    (void)a.step(0.01);
+    (void)b.step(0.01);
+  }
+  b.save(file);
+  const SafetensorsFile saved = SafetensorsFile::open(file);
+  for (const auto& p : resumed.lm().parameters()) {
+    EXPECT_EQ(saved.at("exp_avg." + p->name).dtype, DType::kBF16);
+    EXPECT_EQ(saved.at("exp_avg_sq." + p->name).dtype, DType::kBF16);
+  }
+  Optimizer c(resumed.lm().parameter_list(), kRounded, 5);
+  c.load(file, 3);
+  for (int step = 0; step < 3; ++step) {
+    fill_gradients(whole, 0.3);
+    fill_gradients(resumed, 0.3);
+    (void)a.step(0.01);
+    set_num_threads(2);
+    (void)c.step(0.01);
+    set_num_threads(1);
+  }
+  EXPECT_EQ(weights_of(whole), weights_of(resumed));
+
+  Optimizer floats(full.lm().parameter_list(), {});
+  EXPECT_NE(error_of([&] { floats.load(file, 3); }).find("not in float32, which optimizer.moments"),
+            std::string::npos);
+  floats.save(file);
+  EXPECT_NE(error_of([&] { c.load(file, 3); }).find("not in bfloat16, which optimizer.moments"),
+            std::string::npos);
+}
+
+TEST(Optimizer, DrawsOfMomentsAreKeyedBySeed) {
+  const auto weights = [](uint64_t seed) {
+    PolicyModel policy = tiny_policy();
+    Optimizer optimizer(policy.lm().parameter_list(), kRounded, seed);
+    for (int step = 0; step < 2; ++step) {  // The first step takes its moments unrounded.
+      fill_gradients(policy, 1.0);
+      (void)optimizer.step(0.01);
+    }
+    return weights_of(policy);
+  };
+  EXPECT_EQ(weights(1), weights(1));
+  EXPECT_NE(weights(1), weights(2));
+  EXPECT_LT(largest_difference(weights(1), weights(2)), 1e-4);
+}
+
+// The loss is half of the squared distance to a target, its gradient the distance. Noise of both
+// signs keeps second moments from vanishing.
+TEST(Optimizer, Bfloat16MomentsConvergeAsFloat32Ones) {
+  const auto distance = [](const std::string& moments) {
+    PolicyModel policy = tiny_policy();
+    Optimizer optimizer(policy.lm().parameter_list(),
+                        {.beta2 = 0.999, .max_grad_norm = 0, .moments = moments});
+    const auto params = policy.lm().parameters();
+    double sum = 0, count = 0;
+    for (int step = 0; step < 400; ++step) {
+      RngStream noise(9, RngPurpose::kTest, static_cast<uint64_t>(step));
+      sum = count = 0;
+      for (size_t i = 0; i < params.size(); ++i) {
+        const float target = i % 2 == 0 ? 0.25f : -0.25f;
+        for (int64_t j = 0; j < params[i]->elements(); ++j) {
+          const float off = params[i]->data()[j] - target;
+          const double drawn = noise.next_uniform() - 0.5;
+          params[i]->grad_data()[j] = off + static_cast<float>(0.2 * drawn);
+          sum += double{off} * double{off};
+          ++count;
+        }
+      }
+      (void)optimizer.step(0.02 * (1 - step / 400.0));
+    }
+    return std::sqrt(sum / count);
+  };
+  const double exact = distance("float32");
+  EXPECT_LT(exact, 0.02);  // From 0.5 and more.
+  EXPECT_NEAR(distance("bfloat16"), exact, 0.1 * exact);
+}
+
 TEST(Optimizer, FrozenModelAndBadSettingsAreRefused) {
   PolicyModel frozen = PolicyModel::load(tiny_model().string(), WeightDType::kFloat32, Trainable::kNo);
   EXPECT_NE(error_of([&] { Optimizer(frozen.lm().parameter_list(), {}); }).find("trainable"), std::string::npos);
@@ -122,6 +211,8 @@ TEST(Optimizer, FrozenModelAndBadSettingsAreRefused) {
             std::string::npos);
   EXPECT_NE(error_of([&] { Optimizer(policy.lm().parameter_list(), {.eps = 0}); }).find("optimizer.eps"),
             std::string::npos);
+  EXPECT_NE(error_of([&] { Optimizer(policy.lm().parameter_list(), {.moments = "float16"}); })
+                .find("optimizer.moments must be float32 or bfloat16"), std::string::npos);
 }
 
 }  // namespace

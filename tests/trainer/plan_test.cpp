@@ -216,6 +216,40 @@ TEST(Plan, EachChoiceMovesItsPart) {
   const uint64_t apart = make_plan(other).bytes("reward");
   other.rewards[0].shares_backbone = true;
   EXPECT_LT(make_plan(other).bytes("reward"), apart / 1000);
+  const size_t phases = make_plan(other).phases.size();
+  other.rewards.push_back(other.rewards[0]);
+  EXPECT_EQ(make_plan(other).phases.size(), phases) << "heads share a forward";
+  other = in;
+  other.reference_dtype = WeightDType::kInt8;
+  EXPECT_LT(make_plan(other).bytes("reference", "weights"), p.bytes("reference", "weights") * 6 / 10);
+}
+
+TEST(Plan, AValueModelsGradientsLieInThePolicys) {
+  PlanInput in = small_input();
+  in.value = ValuePlacement::kOwn;
+  in.value_model = in.policy;
+  EXPECT_EQ(make_plan(in).bytes("value", "gradients"), 4u * 577) << "its head's alone";
+  in.value_model.layers = 12;
+  EXPECT_EQ(make_plan(in).bytes("value", "gradients"), 4u * 577);
+  in.value_model.layers = 31;  // What has no match: the layer that the policy lacks.
+  uint64_t layer = 0;
+  for (const auto& w : planning::weights_of(in.policy, false)) {
+    if (w.copies >= 30) layer += static_cast<uint64_t>(w.elements()) * (w.copies >= 60 ? 2 : 1) * 4;
+  }
+  EXPECT_EQ(make_plan(in).bytes("value", "gradients"), 4u * 577 + layer);
+}
+
+TEST(Plan, Bfloat16MomentsAreHalf) {
+  PlanInput in = small_input();
+  in.value = ValuePlacement::kOwn;
+  in.value_model = in.policy;
+  const Plan full = make_plan(in);
+  in.moment_bytes = 2;
+  const Plan half = make_plan(in);
+  for (const char* owner : {"policy", "value"}) {
+    EXPECT_EQ(2 * half.bytes(owner, "optimizer"), full.bytes(owner, "optimizer"));
+  }
+  EXPECT_LT(half.phases.back().read_bytes, full.phases.back().read_bytes);
 }
 
 TEST(Plan, KeysAndValuesAreThoseOfTheEngine) {
@@ -281,6 +315,12 @@ TEST(Plan, ReadsARunConfig) {
   EXPECT_EQ(in.batch.held_out_prompts, 200);
   EXPECT_EQ(in.reference, ReferencePlacement::kNone);
   EXPECT_EQ(input({"grpo.loss.kl_coef=0.05"}).reference, ReferencePlacement::kCopy);
+  EXPECT_EQ(in.reference_dtype, std::nullopt);
+  EXPECT_EQ(input({"trainer.reference_weights=int8"}).reference_dtype, WeightDType::kInt8);
+  EXPECT_EQ(input({"grpo.loss.kl_coef=0.05", "trainer.reference_file=/some/file"}).reference,
+            ReferencePlacement::kMapped);
+  EXPECT_EQ(in.moment_bytes, 4);
+  EXPECT_EQ(input({"optimizer.moments=bfloat16"}).moment_bytes, 2);
   EXPECT_EQ(input({"eval.every=-1"}).batch.held_out_prompts, 0);
   EXPECT_EQ(input({"eval.prompts=0"}).batch.held_out_prompts, 500);
 }
@@ -306,6 +346,9 @@ TEST(Plan, ReadsAConfigOfPpo) {
   EXPECT_EQ(input({}).value_model.layers, 12);  // A value model begins as the reward model.
   ASSERT_EQ(input({}).rewards.size(), 1u);
   EXPECT_EQ(input({}).rewards[0].dtype, WeightDType::kBfloat16);
+  EXPECT_EQ(input({}).rewards[0].batch_tokens, RewardModel::kScoreTokens);
+  EXPECT_FALSE(input({}).rewards[0].shares_backbone);
+  EXPECT_TRUE(input({"reward_model.share_reference=true"}).rewards[0].shares_backbone);
   sources.value = small_config();
   EXPECT_EQ(input({}).value_model.layers, 30);
 }

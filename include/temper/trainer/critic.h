@@ -52,11 +52,17 @@ struct CriticConfig {
 /// The value model of a run with its units, its loss and its optimizer: a backbone of its own, or a
 /// head on the policy's trunk. Values are in the units of returns. Their bits depend on the
 /// weights and a token's own text alone.
+///
+/// A model of its own adds its gradients up in the policy's memory, tensor by tensor where one of the
+/// policy's has as many elements and is not lent yet: 4 bytes a weight less. So its part of an
+/// optimizer step, from the first `train` to `step`, must lie where the policy's gradients are zero,
+/// and leaves them zero.
 class Critic {
  public:
   /// @param own  the model for `model = own`, trainable; it must be absent for the others.
+  /// @param seed  of its optimizer's draws.
   Critic(const CriticConfig& config, const PolicyModel& policy, std::optional<ValueModel> own,
-         const OptimizerConfig& optimizer);
+         const OptimizerConfig& optimizer, uint64_t seed = 0);
 
   [[nodiscard]] bool on_trunk() const { return !own_.has_value(); }
   [[nodiscard]] bool joint() const { return config_.model == "trunk_joint"; }
@@ -70,7 +76,7 @@ class Critic {
   void observe_returns(std::span<const float> returns);
 
   /// One micro-batch for a model of its own: forward, loss, backward.
-  /// @param tape  activations' memory, lent by the policy, which is done with its own.
+  /// @param tape  activations' memory, lent by the policy, which does not need it now.
   /// @param targets  [M] old values and returns in the units of returns; `values` is left open.
   [[nodiscard]] LossOutput train(const TokenBatch& batch, std::span<const int32_t> rows,
                                  ValueBatch targets, ForwardTape& tape);
@@ -96,9 +102,12 @@ class Critic {
   [[nodiscard]] ScalarHead& head() { return own_ ? own_->head() : *head_; }
   [[nodiscard]] LossOutput loss_at(const at::Tensor& predicted, ValueBatch targets,
                                    at::Tensor& gradient) const;
+  void borrow_gradients();
 
   CriticConfig config_;
   OptimizerConfig optimizer_config_;
+  uint64_t seed_;
+  std::vector<at::Tensor> lent_;  ///< The policy's gradients, where `own_` may put its own.
   std::optional<ValueModel> own_;
   std::optional<ScalarHead> head_;
   ValueNorm norm_;

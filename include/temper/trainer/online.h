@@ -134,6 +134,7 @@ class OnlineTrainer {
     uint64_t seed = 42;
     std::shared_ptr<Critic> critic;  ///< The value model, for algorithms that use one.
     std::optional<WeightDType> reference_weights;  ///< Of the frozen reference; none: the policy's.
+    std::optional<ReferenceModel> reference;  ///< None: a copy of the policy as the trainer is made.
   };
   /// @param policy  trainable; must outlive the trainer.
   OnlineTrainer(PolicyModel& policy, Parts parts);
@@ -145,10 +146,15 @@ class OnlineTrainer {
   /// Rewards to advantages, after the reference and the critic have seen the rollout if the algorithm
   /// asks them beforehand.
   void estimate_advantages(Rollout& r);
-  /// All optimizer steps on the rollout; advances the step count.
+  /// All optimizer steps on the rollout; advances the step count. An error leaves weights and moments
+  /// as the last whole optimizer step made them. One exception: a critic of its own is checked and
+  /// stepped before the policy's gradient is computed, in the same memory, so where that one is not
+  /// finite the critic is a step ahead. Then this trainer makes no further step
+  /// and no `save`: begin anew from a checkpoint.
   void update(Rollout& r);
 
-  /// One whole step; its metrics have TRL's names.
+  /// One whole step; its metrics have TRL's names. Where a reward does not return in time
+  /// (RewardTimeout, naming the step), the trainer is as before: the step can be made again, or saved.
   [[nodiscard]] Rollout step();
 
   [[nodiscard]] int64_t steps_done() const { return state_.step; }
@@ -193,6 +199,7 @@ class OnlineTrainer {
   [[nodiscard]] StepTotals totals(const Rollout& r, Prompts prompts) const;
   [[nodiscard]] bool measures_reference() const;
   [[nodiscard]] WeightDType reference_dtype() const;
+  [[nodiscard]] RewardScores score_in_time(const Rollout& r, std::span<const Sample> samples) const;
   void measure(Rollout& r);
   void greedy(Rollout& r);
   [[nodiscard]] RewardTable reward_table(const Rollout& r) const;
@@ -202,6 +209,13 @@ class OnlineTrainer {
   [[nodiscard]] std::vector<float> gather(const Rollout& r, const MicroBatch& batch, const std::vector<float>& flat) const;
   void scatter(const Rollout& r, const MicroBatch& batch, std::span<const float> values, std::vector<float>& flat) const;
   void optimizer_step(const Rollout& r, Prompts prompts, bool first, StepSums& sums);
+  void step_critic(const Rollout& r, const std::vector<MicroBatch>& batches, const StepTotals& totals,
+                   StepSums& sums);
+  void step_policy(const Rollout& r, const std::vector<MicroBatch>& batches, const StepTotals& totals,
+                   bool first, StepSums& sums);
+  void give_up(bool critic_ahead);
+  void check_whole() const;
+  void check_inputs(const Rollout& r) const;
   void run_micro_batch(const Rollout& r, const MicroBatch& batch, const StepTotals& totals, bool first,
                        StepSums& sums);
   void train_critic(const Rollout& r, const MicroBatch& batch, const StepTotals& totals, StepSums& sums);
@@ -229,6 +243,7 @@ class OnlineTrainer {
   ScoringTape tape_;
   KlController kl_;
   State state_;
+  bool torn_ = false;  ///< The critic made a step that the policy could not; for good.
 };
 
 }  // namespace temper

@@ -25,8 +25,8 @@ enum class ReferencePlacement {
 /// Where values come from.
 enum class ValuePlacement {
   kNone,         ///< The algorithm has no critic.
-  kOwn,          ///< A backbone of its own, trained: weights, gradients and moments once more. Its
-                 ///< activations take the policy's memory, which is done with its own by then.
+  kOwn,          ///< A backbone of its own, trained: weights and moments once more. Its gradients
+                 ///< and activations take the policy's memory, whose own come later.
   kSharedTrunk,  ///< A scalar head on the policy's hidden rows.
 };
 
@@ -34,7 +34,8 @@ enum class ValuePlacement {
 struct PlannedReward {
   ModelConfig model;
   WeightDType dtype = WeightDType::kBfloat16Dot;
-  bool shares_backbone = false;  ///< A head on the reference's backbone: no weights of its own.
+  bool shares_backbone = false;  ///< A head on the reference's backbone: no weights of its own, and
+                                 ///< one forward for all that share it.
   int64_t batch_tokens = 2048;   ///< Most tokens of one of its forwards.
 };
 
@@ -59,9 +60,11 @@ struct PlanInput {
   ModelConfig policy;
   WeightDType dtype = WeightDType::kFloat32;
   ReferencePlacement reference = ReferencePlacement::kNone;
+  std::optional<WeightDType> reference_dtype;  ///< None: the policy's.
   std::vector<PlannedReward> rewards;
   ValuePlacement value = ValuePlacement::kNone;
   ModelConfig value_model;  ///< Of a value model of its own.
+  int64_t moment_bytes = 4;  ///< Of each of Adam's two moments of a weight: 4, or 2 in bfloat16.
   RolloutConfig rollout;
   PlanBatch batch;
   bool saves = true;  ///< Checkpoints or a model at the end are written.

@@ -27,6 +27,7 @@ struct TrainerConfig {
   int64_t seed = 42;
   std::string weights = "float32";
   std::string reference_weights = "same";
+  std::string reference_file;
   std::string kernels = "cpu";
   int64_t threads = 0;
   int64_t samples_per_step = 8;
@@ -41,6 +42,7 @@ struct TrainerConfig {
     v(seed, "seed", "Of everything random: same seed, same bits.");
     v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest).", trained_weight_dtype_names());
     v(reference_weights, "reference_weights", "The same for the frozen reference of a KL: the type of trainer.weights, or another; int8 takes a quarter of float32's bytes.", reference_weight_names());
+    v(reference_file, "reference_file", "Panel file that the frozen reference is mapped from, shared by all processes that name it; made where it is not there or is of another model or type. Empty: a copy in memory.");
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with; sampled and trained log-probs then differ by rounding.", ops::kernel_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");
     v(samples_per_step, "samples_per_step", "Completions of each step that go to completions.jsonl and the report.");
@@ -55,6 +57,7 @@ struct ModelRewardConfig {
   double uncertainty = 1;
   double weight = 1;
   std::string weights = "bfloat16";
+  bool share_reference = false;
 
   template <class V>
   void visit(V&& v) {
@@ -63,6 +66,18 @@ struct ModelRewardConfig {
     v(uncertainty, "uncertainty", "mean_minus_...: how many times the deviation or variance is taken off, at least 0.");
     v(weight, "weight", "Weight in the sum of all rewards; its name there is reward_model.");
     v(weights, "weights", "What the frozen models' products read; see trainer.weights.", weight_dtype_names());
+    v(share_reference, "share_reference", "The models are heads on the run's reference, whose weights they then have (compared bit for bit): no backbone of their own is kept.");
+  }
+};
+
+/// The rewards of rules, and how long any but a model's may take.
+struct RunRewardConfig : RewardConfig {
+  double timeout_seconds = 0;
+
+  template <class V>
+  void visit(V&& v) {
+    RewardConfig::visit(v);
+    v(timeout_seconds, "timeout_seconds", "Seconds that a reward may take for a step's completions before the run stops and says which; 0: any. Models are not timed.");
   }
 };
 
@@ -72,7 +87,7 @@ struct OnlineRunConfig {
   TrainerConfig trainer;
   TaskConfig task;
   std::string data_path;
-  RewardConfig reward;
+  RunRewardConfig reward;
   ModelRewardConfig reward_model;
   RolloutConfig rollout;
   OptimizerConfig optimizer;
