@@ -129,6 +129,24 @@ void add_pair_logps(AnswerMetrics& metrics, const Sides& logps) {
   metrics.add_mean("logps/rejected", logps.rejected);
 }
 
+LabelledAnswers labelled_answers(const AnswerTerms& t, const at::Tensor& labels, const char* loss) {
+  TEMPER_CHECK(labels.defined() && t.ref_logprobs.defined(), "[", loss,
+               "] needs the batch's labels and ref_logprobs");
+  LabelledAnswers a;
+  a.logps = t.sum(t.logprobs);
+  a.log_ratios = a.logps - t.sum(t.ref_logprobs);
+  a.desirable = labels.ne(0).to(at::kDouble);
+  a.undesirable = 1.0 - a.desirable;
+  return a;
+}
+
+void add_labelled_metrics(AnswerMetrics& metrics, const LabelledAnswers& a, double beta) {
+  metrics.add_mean("rewards/chosen", beta * a.log_ratios, a.desirable);
+  metrics.add_mean("rewards/rejected", beta * a.log_ratios, a.undesirable);
+  metrics.add_mean("logps/chosen", a.logps, a.desirable);
+  metrics.add_mean("logps/rejected", a.logps, a.undesirable);
+}
+
 void add_unpaired_margin(Metrics& metrics) {
   const auto chosen = metrics.find("rewards/chosen");
   const auto rejected = metrics.find("rewards/rejected");

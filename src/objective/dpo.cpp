@@ -6,13 +6,12 @@
 #include <cmath>
 
 #include "pair_losses.h"
+#include "smoothed.h"
 #include "temper/core/error.h"
 #include "temper/objective/answer_sums.h"
 
 namespace temper {
 namespace {
-
-constexpr double kMaxExponent = 80;  ///< exp of it is 5.5e34: far out, and finite in float32 too.
 
 at::Tensor same(const at::Tensor& x, double) { return x; }
 
@@ -20,7 +19,9 @@ at::Tensor forward_kl(const at::Tensor& x, double) {
   return 1.0 - (-x).clamp_max(kMaxExponent).exp();
 }
 
-at::Tensor jensen_shannon(const at::Tensor& x, double) { return std::log(2.0) + at::log_sigmoid(x); }
+at::Tensor jensen_shannon(const at::Tensor& x, double) {
+  return std::log(2.0) + at::log_sigmoid(x);
+}
 
 at::Tensor alpha_divergence(const at::Tensor& x, double alpha) {
   const double a = alpha - 1.0;
@@ -33,8 +34,10 @@ auto score_of(const std::string& divergence) -> at::Tensor (*)(const at::Tensor&
   if (divergence == "forward_kl") return &forward_kl;
   if (divergence == "js_divergence") return &jensen_shannon;
   if (divergence == "alpha_divergence") return &alpha_divergence;
-  fail("[dpo] f_divergence must be \"reverse_kl\", \"forward_kl\", \"js_divergence\" or "
-       "\"alpha_divergence\", got \"", divergence, "\"");
+  fail(
+      "[dpo] f_divergence must be \"reverse_kl\", \"forward_kl\", \"js_divergence\" or "
+      "\"alpha_divergence\", got \"",
+      divergence, "\"");
 }
 
 const PairLossEntry& find(const std::string& name) {
@@ -86,8 +89,9 @@ void check_fit(const PairLossEntry& entry, const DpoConfig& c) {
 /// WPO (Zhou et al. 2024, arXiv 2406.11827, eq. 2): exp of the mean over an answer's tokens of
 /// log p - log sum_v p(v)^2, for both sides of a pair multiplied. [P], no gradient.
 at::Tensor pair_weights(const AnswerTerms& t, const at::Tensor& sharp_logprobs) {
-  TEMPER_CHECK(sharp_logprobs.defined(),
-               "[dpo] use_weighting needs the batch's sharp_logprobs (log-probs at temperature 1/2)");
+  TEMPER_CHECK(
+      sharp_logprobs.defined(),
+      "[dpo] use_weighting needs the batch's sharp_logprobs (log-probs at temperature 1/2)");
   const at::Tensor now = t.logprobs.detach();
   const at::Tensor sharp = sharp_logprobs.detach().to(at::kDouble).masked_fill(t.mask.eq(0), 0);
   const auto [chosen, rejected] = sides(t.mean(sharp - now).exp());
@@ -109,8 +113,8 @@ Dpo::Dpo(const Config& config) : config_(config), score_(score_of(config.f_diver
     needs_.sums = needs_.sums || entry.sorted;
     smoothing = smoothing || entry.smoothing;
   }
-  TEMPER_CHECK(smoothing || config.label_smoothing == 0,
-               "[dpo] label_smoothing is ", config.label_smoothing,
+  TEMPER_CHECK(smoothing || config.label_smoothing == 0, "[dpo] label_smoothing is ",
+               config.label_smoothing,
                ", but no loss in loss_type reads it; cdpo is sigmoid with smoothing");
 }
 
@@ -121,8 +125,7 @@ LossOutput Dpo::operator()(const AnswerBatch& b) const {
   TEMPER_CHECK(!needs_.reference || t.ref_logprobs.defined(),
                "[dpo] this loss_type needs the batch's ref_logprobs");
   const bool all_alike = config_.ld_alpha == 1;
-  const at::Tensor weights =
-      all_alike ? at::Tensor() : shared_length_weights(t, config_.ld_alpha);
+  const at::Tensor weights = all_alike ? at::Tensor() : shared_length_weights(t, config_.ld_alpha);
   const auto sum = [&](const at::Tensor& x) { return t.sum(all_alike ? x : x * weights); };
 
   PairTerms p;
@@ -146,7 +149,8 @@ LossOutput Dpo::operator()(const AnswerBatch& b) const {
   }
   add_pair_logps(metrics, sides(p.policy));
 
-  const at::Tensor weight = config_.use_weighting ? pair_weights(t, b.sharp_logprobs) : at::Tensor();
+  const at::Tensor weight =
+      config_.use_weighting ? pair_weights(t, b.sharp_logprobs) : at::Tensor();
   LossOutput out;
   for (const Term& term : terms_) {
     at::Tensor loss = term.loss(p);

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <utility>
 
+#include "smoothed.h"
 #include "temper/core/error.h"
 #include "temper/objective/answer_sums.h"
 
@@ -17,16 +18,10 @@ namespace {
 
 using at::log_sigmoid;
 
-/// -(1 - e) S(x) - e S(-x).
-at::Tensor smoothed(const at::Tensor& x, double e) {
-  const at::Tensor loss = -(1.0 - e) * log_sigmoid(x);
-  return e == 0 ? loss : loss - e * log_sigmoid(-x);
-}
-
 at::Tensor sigmoid_loss(const PairTerms& t) { return -log_sigmoid(t.config->beta * t.delta); }
 
 at::Tensor cdpo(const PairTerms& t) {
-  return smoothed(t.config->beta * t.delta, t.config->label_smoothing);
+  return smoothed_logistic(t.config->beta * t.delta, t.config->label_smoothing);
 }
 
 at::Tensor robust(const PairTerms& t) {
@@ -39,9 +34,7 @@ at::Tensor hinge(const PairTerms& t) { return at::relu(1.0 - t.config->beta * t.
 
 at::Tensor ipo(const PairTerms& t) { return (t.mean_delta - 0.5 / t.config->beta).square(); }
 
-at::Tensor sigmoid_norm(const PairTerms& t) {
-  return -log_sigmoid(t.config->beta * t.mean_delta);
-}
+at::Tensor sigmoid_norm(const PairTerms& t) { return -log_sigmoid(t.config->beta * t.mean_delta); }
 
 at::Tensor exo_pair(const PairTerms& t) {
   const double e = t.config->label_smoothing;
@@ -90,8 +83,8 @@ at::Tensor apo_down(const PairTerms& t) {
 std::vector<double> step_values(const std::vector<double>* given, const at::Tensor& own,
                                 const AnswerTotals& totals) {
   if (given != nullptr) {
-    TEMPER_CHECK(static_cast<double>(given->size()) == totals.answers &&
-                     totals.first_answer >= 0 && totals.first_answer % 2 == 0 &&
+    TEMPER_CHECK(static_cast<double>(given->size()) == totals.answers && totals.first_answer >= 0 &&
+                     totals.first_answer % 2 == 0 &&
                      totals.first_answer + own.size(0) <= std::ssize(*given),
                  "[dpo] totals.sums must hold the step's ", totals.answers,
                  " answers for the policy and the reference, and totals.first_answer this "
@@ -113,8 +106,8 @@ StepPairs step_pairs(const PairTerms& t) {
   const AnswerSums* sums = t.totals->sums;
   TEMPER_CHECK(sums != nullptr || t.totals->answers == static_cast<double>(2 * t.pairs),
                "[dpo] loss_type aot and aot_unpaired sort over the whole step, so totals.sums must "
-               "be set where the step has more answers (", t.totals->answers,
-               ") than the micro-batch (", 2 * t.pairs, ")");
+               "be set where the step has more answers (",
+               t.totals->answers, ") than the micro-batch (", 2 * t.pairs, ")");
   const auto now = step_values(sums ? &sums->logprobs : nullptr, t.policy, *t.totals);
   const auto ref = step_values(sums ? &sums->ref_logprobs : nullptr, t.reference, *t.totals);
   StepPairs s;
@@ -140,7 +133,7 @@ at::Tensor aot(const PairTerms& t) {
   const auto [chosen, rejected] = sides(t.policy);
   const at::Tensor own = chosen - rejected;
   const at::Tensor x = own - partners(s.reference, s.policy, s.first, own);
-  return smoothed(t.config->beta * x, t.config->label_smoothing);
+  return smoothed_logistic(t.config->beta * x, t.config->label_smoothing);
 }
 
 at::Tensor aot_unpaired(const PairTerms& t) {
@@ -150,7 +143,7 @@ at::Tensor aot_unpaired(const PairTerms& t) {
   const at::Tensor down = partners(s.chosen, s.rejected, s.first, t.rejected) - t.rejected;
   // Every term of the step comes up here twice, once from either end: half its value each time, but
   // the whole slope, as each end is constant at the other.
-  const at::Tensor both = smoothed(beta * up, e) + smoothed(beta * down, e);
+  const at::Tensor both = smoothed_logistic(beta * up, e) + smoothed_logistic(beta * down, e);
   return both - 0.5 * both.detach();
 }
 
@@ -188,12 +181,11 @@ const std::vector<PairLossEntry>& pair_losses() {
 }
 
 std::vector<double> of_equal_rank(const std::vector<double>& values,
-                                  const std::vector<double>& others, int64_t first,
-                                  int64_t count) {
+                                  const std::vector<double>& others, int64_t first, int64_t count) {
   for (const std::vector<double>* side : {&values, &others}) {
     for (size_t i = 0; i < side->size(); ++i) {
-      TEMPER_CHECK(std::isfinite((*side)[i]),
-                   "[dpo] a log-prob sum of the step's pair ", i, " is not finite");
+      TEMPER_CHECK(std::isfinite((*side)[i]), "[dpo] a log-prob sum of the step's pair ", i,
+                   " is not finite");
     }
   }
   const std::vector<size_t> by_value = order_of(values), by_other = order_of(others);

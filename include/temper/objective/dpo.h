@@ -55,7 +55,7 @@ struct DpoConfig {
 ///
 ///     sigmoid       -S(beta D)                           arXiv 2305.18290
 ///     cdpo          -(1 - e) S(beta D) - e S(-beta D)    conservative DPO, Mitchell 2023
-///     robust        cdpo with -e, over 1 - 2 e           arXiv 2403.00409
+///     robust        [-(1 - e) S(beta D) + e S(-beta D)] / (1 - 2 e)           arXiv 2403.00409
 ///     hinge         max(0, 1 - beta D)                   arXiv 2305.10425
 ///     ipo           (h - 1 / (2 beta))^2                 arXiv 2310.12036
 ///     sigmoid_norm  -S(beta h)
@@ -70,13 +70,13 @@ struct DpoConfig {
 ///     aot           cdpo of x = sort(lp_w - lp_l) - sort(ref_w - ref_l)        arXiv 2406.05882
 ///     aot_unpaired  cdpo of x = sort(c) - sort(r)
 ///
-/// loss = sum_j loss_weights_j mean over the step's pairs. Arithmetic is float64; exponents of f are
-/// held to 80, so no log-ratio overflows.
+/// loss = sum_j loss_weights_j mean over the step's pairs. Arithmetic is float64; exponents of f
+/// are held to 80, so no log-ratio overflows.
 ///
 /// `aot` and `aot_unpaired` sort over the whole step (`AnswerTotals::sums`): an answer of the
 /// micro-batch meets its partner of equal rank as a constant. A term of `aot_unpaired` is counted
-/// once at each end with half its value and its whole slope, so values and gradients add up to those
-/// of the step in one piece.
+/// once at each end with half its value and its whole slope, so values and gradients add up to
+/// those of the step in one piece.
 ///
 /// Departures from TRL 1.16.0: `sft` divides by the step's tokens, `aot*` sort over the step, where
 /// TRL does both by the micro-batch; a smoothing that no loss reads is an error.

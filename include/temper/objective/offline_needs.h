@@ -2,8 +2,8 @@
 
 namespace temper {
 
-/// What a loss over given answers reads beside their log-probs: whoever builds an `AnswerBatch` looks
-/// here. It depends on the settings, not only on the loss's name.
+/// What a loss over given answers reads beside their log-probs: whoever builds an `AnswerBatch`
+/// looks here. It depends on the settings, not only on the loss's name.
 struct OfflineNeeds {
   /// A number that the loss compares log-ratios with, the same for the whole step.
   enum class Baseline {

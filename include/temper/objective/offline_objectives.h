@@ -17,13 +17,13 @@ namespace temper {
 /// Any objective over given answers, as a value: what a trainer holds.
 using OfflineObjective = std::function<LossOutput(const AnswerBatch&)>;
 
-/// A loss type that the table below can hold: an `Objective` over an `AnswerBatch` that says what it
-/// reads.
+/// A loss type that the table below can hold: an `Objective` over an `AnswerBatch` that says what
+/// it reads.
 template <class O>
-concept OfflineLossType =
-    Objective<O> && std::same_as<typename O::Batch, AnswerBatch> && requires(const O& objective) {
-      { objective.needs() } -> std::same_as<OfflineNeeds>;
-    };
+concept OfflineLossType = Objective<O> && std::same_as<typename O::Batch, AnswerBatch> &&
+    requires(const O& objective) {
+  { objective.needs() } -> std::same_as<OfflineNeeds>;
+};
 
 /// The settings of one loss, whatever its type.
 class OfflineSettings {
@@ -43,7 +43,7 @@ class OfflineSettings {
 struct OfflineObjectiveEntry {
   using Settings = OfflineSettings;
   std::string name;
-  std::string doc;  ///< One line.
+  std::string doc;                                 ///< One line.
   std::unique_ptr<OfflineSettings> (*settings)();  ///< Fresh settings with the defaults.
 };
 
@@ -71,6 +71,10 @@ template <OfflineLossType Loss>
 /// The losses that ship, `sft` (the default) first. A program that adds its own copies the table
 /// and appends a row.
 [[nodiscard]] const std::vector<OfflineObjectiveEntry>& offline_objectives();
+
+/// Those over answers that the policy sampled while it trains, `dpo` first. What `labels` mean is
+/// up to the loss: see `Xpo` and `NashMd`.
+[[nodiscard]] const std::vector<OfflineObjectiveEntry>& online_preference_objectives();
 
 /// A loss over given answers, picked by name, with its settings.
 ///

@@ -7,13 +7,14 @@
 
 namespace temper {
 
-/// Supervised fine-tuning: the negative log-likelihood of the answers, a mean over the active tokens
-/// of the whole step, so that a long answer counts by its length:
+/// Supervised fine-tuning: the negative log-likelihood of the answers, a mean over the active
+/// tokens of the whole step, so that a long answer counts by its length:
 ///
 ///     loss = 1 / tokens sum_t -w_t log p_t,   w_t = 1 (nll) or p_t as a constant (dft)
 ///
-/// `dft` (Wu et al. 2025, arXiv 2508.05629): the weight cancels the factor 1 / p that the likelihood's
-/// gradient gives to tokens that the policy finds unlikely; they are learned least, not most.
+/// `dft` (Wu et al. 2025, arXiv 2508.05629): the weight cancels the factor 1 / p that the
+/// likelihood's gradient gives to tokens that the policy finds unlikely; they are learned least,
+/// not most.
 ///
 /// Metric: `nll_loss`, the token mean of -log p whatever the weight is.
 class Sft {
