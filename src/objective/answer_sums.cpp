@@ -86,20 +86,20 @@ at::Tensor shared_length_weights(const AnswerTerms& t, double alpha) {
 }
 
 void AnswerMetrics::add_mean(const std::string& name, const at::Tensor& values) {
-  add_sum(name, values.sum(), static_cast<double>(values.numel()));
+  const auto count = static_cast<double>(values.numel());
+  add_sum(name, values.sum(), at::scalar_tensor(count, values.options()));
 }
 
-void AnswerMetrics::add_mean(const std::string& name, const at::Tensor& values,
-                             const at::Tensor& which) {
-  names_.push_back(name);
-  values_.push_back((values.detach() * which).sum());
-  values_.push_back(which.sum());
+void AnswerMetrics::add_mean_where(const std::string& name, const at::Tensor& values,
+                                   const at::Tensor& which) {
+  add_sum(name, (values.detach() * which).sum(), which.sum());
 }
 
-void AnswerMetrics::add_sum(const std::string& name, const at::Tensor& sum, double weight) {
+void AnswerMetrics::add_sum(const std::string& name, const at::Tensor& sum,
+                            const at::Tensor& weight) {
   names_.push_back(name);
   values_.push_back(sum.detach());
-  values_.push_back(at::scalar_tensor(weight, sum.options()));
+  values_.push_back(weight.detach());
 }
 
 MetricSums AnswerMetrics::read() const {
@@ -141,10 +141,10 @@ LabelledAnswers labelled_answers(const AnswerTerms& t, const at::Tensor& labels,
 }
 
 void add_labelled_metrics(AnswerMetrics& metrics, const LabelledAnswers& a, double beta) {
-  metrics.add_mean("rewards/chosen", beta * a.log_ratios, a.desirable);
-  metrics.add_mean("rewards/rejected", beta * a.log_ratios, a.undesirable);
-  metrics.add_mean("logps/chosen", a.logps, a.desirable);
-  metrics.add_mean("logps/rejected", a.logps, a.undesirable);
+  metrics.add_mean_where("rewards/chosen", beta * a.log_ratios, a.desirable);
+  metrics.add_mean_where("rewards/rejected", beta * a.log_ratios, a.undesirable);
+  metrics.add_mean_where("logps/chosen", a.logps, a.desirable);
+  metrics.add_mean_where("logps/rejected", a.logps, a.undesirable);
 }
 
 void add_unpaired_margin(Metrics& metrics) {

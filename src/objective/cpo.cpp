@@ -90,7 +90,7 @@ LossOutput Cpo::operator()(const AnswerBatch& b) const {
   add_pair_logps(metrics, sides(logps));
   if (config_.cpo_alpha > 0) {
     const at::Tensor nll = -sides(sums).chosen.sum();
-    metrics.add_mean("nll_loss", nll, sides(t.lengths).chosen.sum());
+    metrics.add_sum("nll_loss", nll, sides(t.lengths).chosen.sum());
     out.loss = out.loss + config_.cpo_alpha * nll / std::max(b.totals.chosen_tokens, 1.0);
   }
   out.metrics = metrics.read();

@@ -61,7 +61,7 @@ LossOutput Orpo::operator()(const AnswerBatch& b) const {
   AnswerMetrics metrics;
   add_pair_rewards(metrics, {config_.beta * x.chosen, config_.beta * x.rejected});
   add_pair_logps(metrics, x);
-  metrics.add_mean("nll_loss", nll, tokens);
+  metrics.add_sum("nll_loss", nll, tokens);
   metrics.add_mean("log_odds_ratio", ratio);
   metrics.add_mean("log_odds_chosen", o);
   const double all = b.totals.chosen_tokens + b.totals.prompt_tokens;

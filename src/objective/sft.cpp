@@ -17,7 +17,7 @@ LossOutput Sft::operator()(const AnswerBatch& b) const {
   const at::Tensor nll = -t.logprobs * t.mask;
   const at::Tensor loss = by_probability_ ? nll * t.logprobs.detach().exp() : nll;
   AnswerMetrics metrics;
-  metrics.add_mean("nll_loss", nll, t.mask);
+  metrics.add_mean_where("nll_loss", nll, t.mask);
   return {loss.sum() / std::max(b.totals.tokens, 1.0), metrics.read()};
 }
 

@@ -55,9 +55,9 @@ class AnswerMetrics {
   /// A mean over the entries of `values`.
   void add_mean(const std::string& name, const at::Tensor& values);
   /// A mean over those entries of `values` where `which` is 1.
-  void add_mean(const std::string& name, const at::Tensor& values, const at::Tensor& which);
+  void add_mean_where(const std::string& name, const at::Tensor& values, const at::Tensor& which);
   /// A mean given by its sum and its weight.
-  void add_sum(const std::string& name, const at::Tensor& sum, double weight);
+  void add_sum(const std::string& name, const at::Tensor& sum, const at::Tensor& weight);
   /// The numbers. Waits for the device.
   [[nodiscard]] MetricSums read() const;
 
