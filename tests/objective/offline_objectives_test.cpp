@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "answer_case.h"
+#include "temper/core/file.h"
 #include "temper/objective/answer_sums.h"
 #include "temper/objective/dpo.h"
 #include "temper/objective/kto.h"
@@ -89,6 +90,7 @@ TEST(OfflineObjectives, NeedsFollowTheSettings) {
 }
 
 /// A user's loss: the mean log-prob of desirable answers, up.
+// [shown: a loss]
 struct Upward {
   struct Config {
     double scale = 1;
@@ -110,6 +112,7 @@ struct Upward {
     return {(-config.scale * t.mean(t.logprobs) * b.labels).sum() / b.totals.answers, {}};
   }
 };
+// [end]
 static_assert(OfflineLossType<Upward>);
 
 TEST(OfflineObjectives, AUserAppendsARow) {
@@ -121,6 +124,18 @@ TEST(OfflineObjectives, AUserAppendsARow) {
   AnswerStep step;
   step.rows = {{.lp = {-1, -3}, .label = 1}, {.lp = {-5}}};
   EXPECT_DOUBLE_EQ(run_answers(loss.build(), step.batch()).loss, 2);
+}
+
+TEST(OfflineObjectives, ThePageShowsThatLoss) {
+  const std::string root = TEMPER_SOURCE_DIR "/";
+  const std::string source = read_text_file(root + "tests/objective/offline_objectives_test.cpp");
+  const size_t begin = source.find('\n', source.find("// [shown: a loss]\n")) + 1;
+  const std::string part = source.substr(begin, source.find("// [end]\n", begin) - begin);
+  EXPECT_NE(part.find("struct Upward"), std::string::npos);
+  EXPECT_NE(read_text_file(root + "docs/algorithms_preference.md").find("```cpp\n" + part + "```"),
+            std::string::npos)
+      << "docs/algorithms_preference.md does not hold this part as it stands here:\n"
+      << part;
 }
 
 TEST(OfflineLossType, CopiesKeepTheirOwnSettings) {
