@@ -56,6 +56,16 @@ void check_targets(const AdapterConfig& config,
   }
 }
 
+/// Whether the targets name these modules and no others.
+bool names_exactly(const AdapterConfig& config, const std::set<std::string>& adapted,
+                   std::span<const std::unique_ptr<Parameter>> model) {
+  bool exactly = !config.target_modules.empty();
+  each_module(model, [&](const Parameter&, const ParameterPart&, const std::string& module) {
+    exactly = exactly && config.targets(module) == adapted.contains(module);
+  });
+  return exactly;
+}
+
 /// target_modules for a file: names where every module of a name is adapted, else whole paths.
 std::vector<std::string> targets_of(const std::set<std::string>& adapted,
                                     std::span<const std::unique_ptr<Parameter>> model) {
@@ -151,7 +161,7 @@ Adapter::Adapter(const PeftAdapter& file, std::span<const std::unique_ptr<Parame
     TEMPER_CHECK(adapted.contains(name), "[adapter] ", file.source,
                  ": the model has no linear module ", name);
   }
-  config_.target_modules = targets_of(adapted, model);
+  if (!names_exactly(config_, adapted, model)) config_.target_modules = targets_of(adapted, model);
   for (const auto& l : linears_) {
     for (const auto& part : l->parts()) {
       const auto& m = file.modules.at(part.module);

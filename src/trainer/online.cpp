@@ -6,6 +6,7 @@
 #include "stopwatch.h"
 #include "temper/core/error.h"
 #include "temper/reward/timeout.h"
+#include "temper/trainer/adapter_run.h"
 #include "temper/trainer/evaluation.h"
 
 namespace temper {
@@ -42,6 +43,9 @@ OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
   TEMPER_CHECK(parts_.total_steps >= 1, "[trainer] total_steps must be at least 1, got ",
                parts_.total_steps);
   (void)learning_rate(parts_.schedule, 0, parts_.total_steps);  // Refuses a bad schedule now.
+  TEMPER_CHECK(policy.lm().adapter() == nullptr || parts_.config.ref_sync_every == 0,
+               parts_.algorithm.name, ".ref_sync_every moves the reference, and an adapter's is the "
+               "frozen model under it: leave it at 0");
   TEMPER_CHECK(!parts_.algorithm.needs_reference || parts_.config.ref_sync_every == 0 ||
                    reference_dtype() == WeightDType::kFloat32,
                parts_.algorithm.name, ".ref_sync_every needs trainer.reference_weights=float32: a rounded "
@@ -54,7 +58,8 @@ OnlineTrainer::OnlineTrainer(PolicyModel& policy, Parts parts)
                  "be changed: leave it at 0 or trainer.reference_file empty");
     set_reference(*parts_.reference);
   } else {
-    reference_ = ReferenceModel::copy_of(policy, reference_dtype());
+    reference_ = run_reference(policy, reference_dtype());
+    reference_given_ = policy.lm().adapter() != nullptr;  // No training moves it.
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "temper/core/error.h"
 #include "temper/core/file.h"
+#include "temper/trainer/adapter_run.h"
 #include "temper/trainer/online.h"
 
 namespace temper {
@@ -25,7 +26,7 @@ T required(const Json& json, const char* key) {
 
 void OnlineTrainer::save(const std::filesystem::path& folder) const {
   check_whole();
-  policy_.save(folder / "model");
+  save_run_policy(policy_, folder);
   optimizer_.save(folder / kOptimizerFile);
   if (reference_ && parts_.config.ref_sync_every > 0) {
     write_hf_folder(folder / kReferenceFolder, policy_.source(), reference_->lm().write_tensors(), {});
@@ -79,8 +80,7 @@ void OnlineTrainer::set_reference(ReferenceModel reference) {
 }
 
 uint64_t OnlineTrainer::checkpoint_bytes() const {
-  uint64_t weights = 0;
-  for (const auto& p : policy_.lm().parameters()) weights += static_cast<uint64_t>(p->elements()) * 4;
+  const uint64_t weights = run_policy_bytes(policy_);
   const uint64_t copies = reference_ && parts_.config.ref_sync_every > 0 ? 2 : 1;
   const uint64_t critic = parts_.critic ? parts_.critic->bytes() : 0;
   return copies * weights + optimizer_.bytes() + critic + (uint64_t{1} << 22);

@@ -49,8 +49,8 @@ class OnlineRun {
       : config_(config), text_(std::move(text)), options_(options),
         checkpoint_(find_checkpoint(options)),
         task_(make_task(config.task)),
-        policy_(PolicyModel::load(checkpoint_ ? (checkpoint_->folder / "model").string() : config.model,
-                                  dtype())),
+        policy_(load_run_policy(config.model, dtype(), config.adapter, seed(),
+                                checkpoint_ ? std::optional(checkpoint_->folder) : std::nullopt)),
         reference_(make_reference()),
         model_rewards_(load_model_rewards(config.reward_model, reference_ ? &*reference_ : nullptr)),
         owned_trainer_(make(policy_, parts(), model_rewards_)), trainer_(checked(*owned_trainer_)),
@@ -86,6 +86,8 @@ class OnlineRun {
   }
 
  private:
+  uint64_t seed() const { return static_cast<uint64_t>(config_.trainer.seed); }
+
   WeightDType dtype() const {
     return parse_weight_dtype(config_.trainer.weights);
   }
@@ -102,7 +104,8 @@ class OnlineRun {
       return ReferenceModel::map_or_write(config_.model, type, file);
     }
     if (!config_.reward_model.share_reference) return std::nullopt;
-    return checkpoint_ ? ReferenceModel::load(config_.model, type) : ReferenceModel::copy_of(policy_, type);
+    const bool moved = checkpoint_ && !config_.adapter.used();
+    return moved ? ReferenceModel::load(config_.model, type) : run_reference(policy_, type);
   }
 
   /// Settings that are about a reference need one, and one that others share must stay as it is.
@@ -188,7 +191,8 @@ class OnlineRun {
   }
 
   void restore() {
-    if (trainer_.has_reference() && !reference_ && trainer_.parts().config.ref_sync_every == 0) {
+    if (trainer_.has_reference() && !reference_ && !config_.adapter.used() &&
+        trainer_.parts().config.ref_sync_every == 0) {
       trainer_.set_reference(ReferenceModel::load(config_.model, reference_dtype().value_or(dtype())));
     }
     trainer_.load(checkpoint_->folder);
@@ -217,6 +221,7 @@ class OnlineRun {
     int64_t parameters = 0;
     for (const auto& p : policy_.lm().parameters()) parameters += p->n * p->k;
     return concat(config_.model, ", ", parameters / 1000000.0, " M parameters, ", config_.trainer.weights,
+                  config_.adapter.used() ? " and frozen under an " : "", adapter_line(policy_),
                   exact() ? "" : ", reference kernels");
   }
 
@@ -295,8 +300,7 @@ class OnlineRun {
   void finish() {
     if (config_.eval.every >= 0) result_.after = run_eval();
     if (!config_.trainer.save_model) return;
-    result_.model = folder_.path() / "model";
-    policy_.save(result_.model);
+    result_.model = save_trained_policy(policy_, config_.adapter, folder_.path());
   }
 
   const OnlineRunConfig& config_;

@@ -166,13 +166,15 @@ class OnlineTrainer {
   /// A few of the rollout's completions, for observers.
   [[nodiscard]] std::vector<SampleCompletion> describe(const Rollout& r, size_t count) const;
 
-  /// Writes all state into a checkpoint folder: model/ (a Hugging Face folder), optimizer, counters.
+  /// Writes all state into a checkpoint folder: model/ (a Hugging Face folder) or, for an adapter,
+  /// adapter/ (a PEFT folder); optimizer, counters.
   void save(const std::filesystem::path& folder) const;
   /// Restores the state of `save`; the policy's weights were loaded from its model/ already.
   /// A reference that never moves is not in the checkpoint: give it by `set_reference` first.
   /// @throws Error if it was not given, or if prompts, seed or model are not those of the checkpoint.
   void load(const std::filesystem::path& folder);
-  /// The model to measure KL against. By default a copy of the policy as the trainer was made.
+  /// The model to measure KL against. By default a copy of the policy as the trainer was made, or the
+  /// policy without its adapter.
   void set_reference(ReferenceModel reference);
   [[nodiscard]] bool has_reference() const { return reference_.has_value(); }
   /// Bytes that `save` writes, about.

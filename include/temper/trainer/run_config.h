@@ -8,6 +8,7 @@
 #include "temper/data/tasks.h"
 #include "temper/reward/builtin.h"
 #include "temper/ops/reference.h"
+#include "temper/trainer/adapter_run.h"
 #include "temper/trainer/diagnosis.h"
 #include "temper/trainer/evaluation.h"
 #include "temper/trainer/grpo.h"
@@ -40,7 +41,7 @@ struct TrainerConfig {
     v(keep_last, "keep_last", "Checkpoints kept, the newest ones, at least 1.");
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out score besides.");
     v(seed, "seed", "Of everything random: same seed, same bits.");
-    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest).", trained_weight_dtype_names());
+    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest). Under an adapter there are no masters, and int8 is a choice too.", weight_dtype_names());
     v(reference_weights, "reference_weights", "The same for the frozen reference of a KL: the type of trainer.weights, or another; int8 takes a quarter of float32's bytes.", reference_weight_names());
     v(reference_file, "reference_file", "Panel file that the frozen reference is mapped from, shared by all processes that name it; made where it is not there or is of another model or type. Empty: a copy in memory.");
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with; sampled and trained log-probs then differ by rounding.", ops::kernel_names());
@@ -84,6 +85,7 @@ struct RunRewardConfig : RewardConfig {
 /// What every online run can be told besides its algorithm.
 struct OnlineRunConfig {
   std::string model;
+  AdapterRunConfig adapter;
   TrainerConfig trainer;
   TaskConfig task;
   std::string data_path;
@@ -99,6 +101,7 @@ struct OnlineRunConfig {
   template <class V, class A>
   void visit_with(V&& v, A& algorithm, std::string_view section) {
     v(model, "model", "GGUF file, Hugging Face folder or hub id in the local cache.");
+    v(adapter, "adapter");
     v(trainer, "trainer");
     v(task, "task");
     v(data_path, "data.path", "Training file for tasks that read one; the same as task.path.");
