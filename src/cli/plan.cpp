@@ -11,6 +11,7 @@
 #include "temper/core/file.h"
 #include "temper/core/threads.h"
 #include "temper/trainer/plan.h"
+#include "temper/trainer/reward_run.h"
 #include "temper/trainer/run_config.h"
 
 namespace temper::cli {
@@ -78,6 +79,40 @@ bool is_ppo(const std::string& text, const std::vector<std::string>& assignments
                      [](const std::string& a) { return a.starts_with("ppo."); });
 }
 
+/// Whether it is one of `train reward`: its settings have keys that no other run's have.
+bool is_reward(const std::string& text, const std::vector<std::string>& assignments) {
+  static const Json::json_pointer kKeys[] = {Json::json_pointer("/reward/pairs_per_step"),
+                                             Json::json_pointer("/data/max_length")};
+  const Json json = Json::parse(text, nullptr, false);
+  return std::any_of(std::begin(kKeys), std::end(kKeys),
+                     [&](const auto& key) { return json.is_object() && json.contains(key); }) ||
+         std::any_of(assignments.begin(), assignments.end(), [](const std::string& a) {
+           return a.starts_with("reward.pairs_per_step=") || a.starts_with("reward.loss.") ||
+                  a.starts_with("data.max_length=");
+         });
+}
+
+/// Rows of the run's pairs; the first ones stand for all.
+std::vector<int64_t> read_pair_rows(const PlanOptions& o, const RewardRunConfig& config,
+                                    const ModelSource& source) {
+  if (o.prompt_tokens) {
+    TEMPER_CHECK(*o.prompt_tokens >= 1, "--prompt-tokens must be at least 1, got ", *o.prompt_tokens);
+    return {2 * *o.prompt_tokens};
+  }
+  constexpr size_t kMostPairs = 2000;
+  const ModelText text(source);
+  PreferenceReadOptions read = config.data.read;
+  if (read.transcripts == "auto" && !text.has_template()) read.transcripts = "text";
+  TEMPER_CHECK(!config.data.path.empty(), "no pairs were named: set data.path, or give --prompt-tokens");
+  PreferenceData data = read_preferences(config.data.path, read);
+  data.pairs.resize(std::min(kMostPairs, data.pairs.size()));
+  std::vector<int64_t> rows;
+  for (const TokenPair& pair : tokenize_pairs(data, text, config.data.max_length).pairs) {
+    rows.push_back(pair.rows());
+  }
+  return rows;
+}
+
 /// The input of the plan, and the threads that the run would have.
 PlanInput read_input(const PlanOptions& o) {
   std::vector<std::string> assignments = o.assignments;
@@ -85,6 +120,14 @@ PlanInput read_input(const PlanOptions& o) {
   const std::string text = o.config_file.empty() ? "" : read_text_file(o.config_file);
   PlanInput input;
   int64_t threads = 0;
+  if (o.algorithm == "reward" || (o.algorithm.empty() && is_reward(text, assignments))) {
+    const RewardRunConfig config = read_reward_config(text, o.config_file, assignments);
+    TEMPER_CHECK(!config.model.empty(), "no model was named: give --model or the config key \"model\"");
+    config.reward.validate();
+    const ModelSource source = open_model(config.model);
+    if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
+    return plan_input(config, source.config, read_pair_rows(o, config, source));
+  }
   if (o.algorithm == "ppo" || (o.algorithm.empty() && is_ppo(text, assignments))) {
     const PpoRunConfig config = read_ppo_config(text, o.config_file, assignments);
     PlanSources sources = read_sources(o, config);
@@ -205,7 +248,7 @@ int run_plan(const PlanOptions& o) {
 void add_plan(CLI::App& app, int& code) {
   CLI::App* cmd = app.add_subcommand(
       "plan",
-      "What a run of train grpo or ppo will take: bytes by part, operations and seconds of a\n"
+      "What a run of train grpo, ppo or reward will take: bytes by part, operations and seconds of a\n"
       "step. Reads the headers of the models and the prompts, no weights.\n"
       "Memory is the peak with every completion at rollout.max_new_tokens; operations are those\n"
       "of matrix products, 2 a weight and row forward and 4 backward, attention apart; seconds\n"
@@ -214,7 +257,7 @@ void add_plan(CLI::App& app, int& code) {
       "the biggest saving first, each planned anew.\n"
       "Example: temper plan --model M --set grpo.loss.kl_coef=0.05 --memory 3GiB --scale 1B,7B");
   auto o = std::make_shared<PlanOptions>();
-  cmd->add_option("config", o->config_file, "JSON file with any of the keys of train grpo or train ppo")
+  cmd->add_option("config", o->config_file, "JSON file with any of the keys of train grpo, ppo or reward")
       ->check(CLI::ExistingFile);
   cmd->add_option("--set", o->assignments,
                   "One key=value, such as grpo.micro_batch_tokens=1024; may be given many times")
@@ -222,15 +265,17 @@ void add_plan(CLI::App& app, int& code) {
       ->allow_extra_args(false);
   cmd->add_option("--model", o->model, "The same as --set model=");
   cmd->add_option("--algorithm", o->algorithm,
-                  "Default: ppo where the config or a --set has a key that begins so, else grpo")
-      ->check(CLI::IsMember({"grpo", "ppo"}));
+                  "Default: reward where the config or a --set has a key that only train reward has, ppo\n"
+                  "where one begins so, else grpo")
+      ->check(CLI::IsMember({"grpo", "ppo", "reward"}));
   cmd->add_option("--memory", o->memory,
                   "What the run may take, such as 8GiB; default: what this machine has available");
   cmd->add_option("--scale", o->scale,
                   "The same bill on paper for other sizes: 1B, 7B, 70B, with commas between")
       ->delimiter(',');
   cmd->add_option("--prompt-tokens", o->prompt_tokens,
-                  "Tokens of every prompt; default: the task's prompts are read and tokenized");
+                  "Tokens of every prompt, or of each side of a pair; default: the run's are read and\n"
+                  "tokenized");
   cmd->add_option("--mean-tokens", o->mean_tokens,
                   "Mean tokens of a completion, for operations and seconds; default: the most");
   cmd->add_option("--gflops", o->gflops,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "plan_bill.h"
 #include "plan_memory.h"
 #include "temper/nn/kv_store.h"
 #include "temper/rollout/kv_need.h"
@@ -10,44 +11,10 @@
 namespace temper {
 namespace {
 
+using planning::Bill;
 using planning::Rows;
+using planning::scalar_head;
 using planning::Weight;
-
-/// Measured (docs/memory.md): the program with LibTorch before it opens a model, half of it code
-/// that processes share; and what a tokenizer keeps for each id.
-constexpr uint64_t kProgramBytes = uint64_t{131} << 20;
-constexpr uint64_t kTokenizerBytesPerId = 540;
-
-/// Collects lines of the bill; empty ones are left out.
-class Bill {
- public:
-  explicit Bill(Plan& plan) : plan_(plan) {}
-  void add(std::string owner, std::string name, uint64_t bytes) {
-    if (bytes == 0) return;
-    plan_.parts.push_back({std::move(owner), std::move(name), bytes});
-    plan_.training += bytes;
-  }
-  void add_weights(const std::string& owner, const planning::WeightBytes& b) {
-    add(owner, "float32 weights", b.masters);
-    add(owner, "16-bit weights", b.copies);
-    add(owner, "gradients", b.gradients);
-    add(owner, "optimizer", b.moments);
-  }
-  void add_activations(const std::string& owner, const ModelConfig& config, const Rows& rows,
-                       bool checkpoint) {
-    const auto b = planning::activation_bytes(config, rows, checkpoint);
-    add(owner, "activations", b.tape);
-    add(owner, "working memory", b.working);
-  }
-
- private:
-  Plan& plan_;
-};
-
-/// A scalar head [H] with a bias; trained, it has gradients and moments.
-std::vector<Weight> scalar_head(const ModelConfig& config) {
-  return {{config.hidden_size + 1, 1, false, 1, config.hidden_size}};
-}
 
 uint64_t kv_bytes(const PlanInput& in) {
   const PlanBatch& b = in.batch;
@@ -136,26 +103,6 @@ uint64_t embedding_rows(const PlanInput& in) {
   return static_cast<uint64_t>(ids * in.policy.hidden_size) * sizeof(float);
 }
 
-/// While weights are read: masters, copies and gradients are there, one tensor of a file besides
-/// (and the float32 values of a matrix that will be kept in 16 bits alone), the file is mapped.
-uint64_t loading_bytes(const PlanInput& in, uint64_t base) {
-  const auto weights = planning::weights_of(in.policy, true);
-  const auto b = planning::weight_bytes(weights, in.dtype, Trainable::kYes);
-  int64_t largest = 0;
-  for (const Weight& w : weights) largest = std::max(largest, w.part_rows * w.k);
-  const auto part = static_cast<uint64_t>(largest) * sizeof(float);
-  return base + b.masters + b.copies + b.gradients + part + b.masters / 2;
-}
-
-/// While a model is written: all that is kept from step to step, and one tensor.
-uint64_t saving_bytes(const PlanInput& in, const Plan& plan) {
-  int64_t largest = 0;
-  for (const Weight& w : planning::weights_of(in.policy, true)) {
-    largest = std::max(largest, w.part_rows * w.k);
-  }
-  return plan.training - plan.bytes("rollout") + static_cast<uint64_t>(largest) * sizeof(float);
-}
-
 }  // namespace
 
 uint64_t Plan::peak() const { return std::max({training, loading, saving}); }
@@ -169,6 +116,7 @@ uint64_t Plan::bytes(std::string_view owner, std::string_view name) const {
 }
 
 Plan make_plan(const PlanInput& in) {
+  if (in.pairs) return planning::plan_of_pairs(in);
   in.rollout.validate();
   Plan plan;
   Bill bill(plan);
@@ -190,11 +138,10 @@ Plan make_plan(const PlanInput& in) {
   add_frozen_models(in, rows, bill);
   add_value(in, rows, bill);
   bill.add("rollout", "keys and values", kv_bytes(in));
-  bill.add("program", "tokenizer",
-           static_cast<uint64_t>(in.policy.vocab_size) * kTokenizerBytesPerId);
-  bill.add("program", "code and libraries", kProgramBytes);
-  plan.loading = loading_bytes(in, plan.bytes("program"));
-  plan.saving = in.saves ? saving_bytes(in, plan) : 0;
+  bill.add_program(in.policy);
+  const auto b = planning::weight_bytes(weights, in.dtype, Trainable::kYes);
+  plan.loading = planning::loading_bytes(plan, b, weights);
+  plan.saving = in.saves ? planning::saving_bytes(plan, weights) : 0;
   plan.phases = planning::phases(in);
   return plan;
 }

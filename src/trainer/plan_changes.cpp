@@ -4,49 +4,30 @@
 #include <fstream>
 #include <limits>
 
+#include "plan_bill.h"
 #include "plan_memory.h"
 #include "temper/core/error.h"
 
 namespace temper {
 namespace {
 
-/// Every change that may help; which do is left to planning each.
-std::vector<PlanChange> candidates(const PlanInput& in) {
-  std::vector<PlanChange> out;
-  const auto change = [&](std::string setting, std::string effect) -> PlanInput& {
-    out.push_back({std::move(setting), std::move(effect), in, 0});
-    return out.back().input;
-  };
-  const auto halved = [&](const char* key, int64_t value, int64_t least, std::string effect,
-                          const auto& set) {
-    if (value / 2 < least) return;
-    set(change(concat(key, "=", value / 2), std::move(effect)), value / 2);
-  };
-  const std::string own = in.algorithm + ".";
-  const PlanBatch& b = in.batch;
-  if (!b.gradient_checkpointing) {
-    change(own + "gradient_checkpointing=true", "a third more work in the update, the same bits")
-        .batch.gradient_checkpointing = true;
+/// Collects inputs with one setting changed.
+class Changes {
+ public:
+  explicit Changes(const PlanInput& in) : in_(in) {}
+  PlanInput& operator()(std::string setting, std::string effect) {
+    out_.push_back({std::move(setting), std::move(effect), in_, 0});
+    return out_.back().input;
   }
-  // Below one prompt with one completion a smaller limit changes nothing.
-  int64_t tokens = std::min(b.micro_batch_tokens, planning::largest_micro_batch(in).train) / 2;
-  tokens = std::max(tokens / 64 * 64, b.prompt_tokens + in.rollout.max_new_tokens);
-  if (tokens < b.micro_batch_tokens) {
-    change(concat(own, "micro_batch_tokens=", tokens), "more and smaller forwards")
-        .batch.micro_batch_tokens = tokens;
-  }
-  if (in.reference != ReferencePlacement::kNone) {
-    change(own + in.no_reference, "no reference model, and nothing that holds the policy to it")
-        .reference = ReferencePlacement::kNone;
-  }
-  if (in.reference != ReferencePlacement::kNone && in.reference_dtype != WeightDType::kInt8) {
-    change("trainer.reference_weights=int8", "a KL that begins at the reference's rounding")
-        .reference_dtype = WeightDType::kInt8;
-  }
-  if (in.value == ValuePlacement::kOwn) {
-    change(own + "value.model=trunk", "a head on the policy's trunk instead of a model")
-        .value = ValuePlacement::kSharedTrunk;
-  }
+  std::vector<PlanChange> take() { return std::move(out_); }
+
+ private:
+  const PlanInput& in_;
+  std::vector<PlanChange> out_;
+};
+
+/// Of the model that is trained, whatever it learns from.
+void change_weights(const PlanInput& in, Changes& change) {
   if (in.moment_bytes == 4) {
     change("optimizer.moments=bfloat16", "moments at half the bytes, rounded at random")
         .moment_bytes = 2;
@@ -59,6 +40,58 @@ std::vector<PlanChange> candidates(const PlanInput& in) {
     change("trainer.weights=float32", "no 16-bit copies, slower products").dtype =
         WeightDType::kFloat32;
   }
+}
+
+/// @param longest  what one forward takes at the least; @param all  what a step has.
+void change_micro_batches(const PlanInput& in, int64_t longest, int64_t all, Changes& change) {
+  const std::string own = in.algorithm + ".";
+  if (!in.batch.gradient_checkpointing) {
+    change(own + "gradient_checkpointing=true", "a third more work in the update, the same bits")
+        .batch.gradient_checkpointing = true;
+  }
+  int64_t tokens = std::min(in.batch.micro_batch_tokens, all) / 2;
+  tokens = std::max(tokens / 64 * 64, longest);
+  if (tokens < in.batch.micro_batch_tokens) {
+    change(concat(own, "micro_batch_tokens=", tokens), "more and smaller forwards")
+        .batch.micro_batch_tokens = tokens;
+  }
+}
+
+std::vector<PlanChange> changes_of_pairs(const PlanInput& in) {
+  Changes change(in);
+  change_micro_batches(in, in.pairs->longest, planning::pair_rows(in), change);
+  // A backbone that is frozen must keep the float32 weights that will be saved.
+  if (!in.pairs->freeze_backbone) change_weights(in, change);
+  return change.take();
+}
+
+/// Every change that may help; which do is left to planning each.
+std::vector<PlanChange> candidates(const PlanInput& in) {
+  if (in.pairs) return changes_of_pairs(in);
+  Changes change(in);
+  const auto halved = [&](const char* key, int64_t value, int64_t least, std::string effect,
+                          const auto& set) {
+    if (value / 2 < least) return;
+    set(change(concat(key, "=", value / 2), std::move(effect)), value / 2);
+  };
+  const std::string own = in.algorithm + ".";
+  const PlanBatch& b = in.batch;
+  // Below one prompt with one completion a smaller limit changes nothing.
+  change_micro_batches(in, b.prompt_tokens + in.rollout.max_new_tokens,
+                       planning::largest_micro_batch(in).train, change);
+  if (in.reference != ReferencePlacement::kNone) {
+    change(own + in.no_reference, "no reference model, and nothing that holds the policy to it")
+        .reference = ReferencePlacement::kNone;
+  }
+  if (in.reference != ReferencePlacement::kNone && in.reference_dtype != WeightDType::kInt8) {
+    change("trainer.reference_weights=int8", "a KL that begins at the reference's rounding")
+        .reference_dtype = WeightDType::kInt8;
+  }
+  if (in.value == ValuePlacement::kOwn) {
+    change(own + "value.model=trunk", "a head on the policy's trunk instead of a model")
+        .value = ValuePlacement::kSharedTrunk;
+  }
+  change_weights(in, change);
   halved("rollout.max_sequences", std::min(in.rollout.max_sequences,
          std::max(b.prompts * b.group_size, b.held_out_prompts)), 1,
          "fewer completions at a time, a slower rollout",
@@ -70,7 +103,7 @@ std::vector<PlanChange> candidates(const PlanInput& in) {
            i.batch.prompts = v;
            i.batch.minibatches = std::min(i.batch.minibatches, v);
          });
-  return out;
+  return change.take();
 }
 
 /// The change that does to `in` what `change` does to another input.

@@ -56,6 +56,10 @@ double product_bytes(const ModelConfig& config, WeightDType dtype) {
   return (m.trunk + m.head) * (dtype == WeightDType::kFloat32 ? 4 : 2);
 }
 
+/// A weight's bytes in an optimizer step: AdamW reads and writes weights and moments and reads and
+/// clears gradients.
+double optimizer_bytes(int64_t moment_bytes) { return static_cast<double>(16 + 4 * moment_bytes); }
+
 PlanPhase forward_phase(const char* name, const ModelConfig& config, const Tokens& t) {
   const MatrixCount m = count(config);
   return {name, 2 * m.trunk * t.rows, 0, attention(config, t.visible, 2), 0};
@@ -82,9 +86,8 @@ PlanPhase update_phase(const PlanInput& in, const Tokens& t) {
   p.trunk = passes * (6 + 2 * again) * m.trunk * t.rows;
   p.head = m.head * (8 * passes * t.scored - 2 * first);
   p.attention = passes * attention(in.policy, t.visible, 9 + 2 * again);
-  // AdamW reads and writes weights and moments and reads and clears gradients.
   p.read_bytes = passes * static_cast<double>(in.batch.minibatches) *
-                 static_cast<double>(16 + 4 * in.moment_bytes) * (m.trunk + m.head);
+                 optimizer_bytes(in.moment_bytes) * (m.trunk + m.head);
   return p;
 }
 
@@ -102,9 +105,24 @@ PlanPhase value_phase(const PlanInput& in, const Tokens& t) {
   return p;
 }
 
+/// Forward and backward of a step's pairs; with a frozen backbone the forward alone.
+PlanPhase pairs_phase(const PlanInput& in) {
+  const PlanPairs& p = *in.pairs;
+  const double trunk = count(in.policy).trunk;
+  const double again = in.batch.gradient_checkpointing ? 2 : 0;
+  const auto pairs = static_cast<double>(p.pairs_per_step), rows = static_cast<double>(p.mean);
+  const double visible = pairs * rows * (rows + 1) / 2;  // As if no side were hidden from the other.
+  if (p.freeze_backbone) {
+    return {"update", 2 * trunk * pairs * rows, 0, attention(in.policy, visible, 2), 0};
+  }
+  return {"update", (6 + again) * trunk * pairs * rows, 0, attention(in.policy, visible, 9 + again),
+          optimizer_bytes(in.moment_bytes) * trunk};
+}
+
 }  // namespace
 
 std::vector<PlanPhase> phases(const PlanInput& in) {
+  if (in.pairs) return {pairs_phase(in)};
   const Tokens t(in.batch);
   std::vector<PlanPhase> out{rollout_phase(in, t)};
   if (in.reference != ReferencePlacement::kNone) {

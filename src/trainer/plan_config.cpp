@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "temper/core/error.h"
 #include "temper/nn/scalar_model.h"
 #include "temper/trainer/plan.h"
+#include "temper/trainer/reward_run.h"
 #include "temper/trainer/run_config.h"
 
 namespace temper {
@@ -29,6 +31,10 @@ PlanBatch plan_batch(const OnlineRunConfig& run, const OnlineConfig& online,
                                               : sources.held_out;
   }
   return b;
+}
+
+int64_t moment_bytes(const OptimizerConfig& optimizer) {
+  return optimizer.moments == "bfloat16" ? 2 : 4;
 }
 
 /// Settings that make an algorithm need a reference, turned off.
@@ -58,7 +64,7 @@ PlanInput online_input(const OnlineRunConfig& run, const OnlineConfig& online,
                           .shares_backbone = run.reward_model.share_reference,
                           .batch_tokens = RewardModel::kScoreTokens});
   }
-  in.moment_bytes = run.optimizer.moments == "bfloat16" ? 2 : 4;
+  in.moment_bytes = moment_bytes(run.optimizer);
   in.rollout = run.rollout;
   in.batch = plan_batch(run, online, sources);
   in.saves = run.trainer.save_model || run.trainer.checkpoint_every > 0;
@@ -78,6 +84,25 @@ PlanInput plan_input(const PpoRunConfig& config, const PlanSources& sources) {
   in.value_model = sources.value           ? *sources.value
                    : sources.rewards.empty() ? sources.policy
                                              : sources.rewards.front();
+  return in;
+}
+
+PlanInput plan_input(const RewardRunConfig& config, const ModelConfig& model,
+                     std::span<const int64_t> pair_rows) {
+  TEMPER_CHECK(!pair_rows.empty(), "[plan] there is no pair to plan for");
+  PlanInput in;
+  in.algorithm = "reward";
+  in.policy = model;
+  in.dtype = parse_weight_dtype(config.trainer.weights);
+  in.moment_bytes = moment_bytes(config.optimizer);
+  in.batch.micro_batch_tokens = config.reward.micro_batch_tokens;
+  in.batch.gradient_checkpointing = config.reward.gradient_checkpointing;
+  in.saves = config.trainer.save_model || config.trainer.checkpoint_every > 0;
+  const auto sum = std::accumulate(pair_rows.begin(), pair_rows.end(), int64_t{0});
+  in.pairs = PlanPairs{.pairs_per_step = config.reward.pairs_per_step,
+                       .longest = *std::max_element(pair_rows.begin(), pair_rows.end()),
+                       .mean = std::max<int64_t>(1, sum / std::ssize(pair_rows)),
+                       .freeze_backbone = config.reward.freeze_backbone};
   return in;
 }
 

@@ -40,6 +40,26 @@ TEST(CliPlan, ErrorsAreNamed) {
   expect({"plan", "--model", "m", "--set", "grpo.micro_batch_token=1"}, "grpo.micro_batch_tokens");
 }
 
+TEST(CliPlan, KnowsTheTrainingOfARewardModel) {
+  NEEDS_MODEL();
+  const Folder folder;
+  const std::string pairs = folder.write(
+      "pairs.jsonl", R"({"prompt":"Say it.","chosen":"Yes, of course.","rejected":"No."})" "\n");
+  const auto plan = [&](Words more) {
+    Words words{"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return temper(words);
+  };
+  const Outcome read = plan({"--algorithm", "reward", "--set", "data.path=" + pairs});
+  ASSERT_EQ(read.code, 0) << read.err;
+  EXPECT_EQ(bytes_of(read.json(), "model", "gradients"), 4u * 134515008);
+  EXPECT_EQ(bytes_of(read.json(), "policy", "gradients"), 0u);
+  const Outcome told = plan({"--set", "reward.pairs_per_step=4", "--prompt-tokens", "100"});
+  ASSERT_EQ(told.code, 0) << told.err;
+  EXPECT_EQ(told.json()["rows"], 4 * 200);
+  EXPECT_TRUE(plan({"--algorithm", "reward"}).says("data.path"));
+}
+
 TEST(CliPlan, BillOfTheDefaultModel) {
   NEEDS_MODEL();
   const Outcome o = temper({"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200",

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@ namespace temper {
 
 struct GrpoRunConfig;
 struct PpoRunConfig;
+struct RewardRunConfig;
 
 /// Where the frozen model comes from that KL is measured against.
 enum class ReferencePlacement {
@@ -53,6 +55,14 @@ struct PlanBatch {
   int64_t held_out_prompts = 0;  ///< Sampled at a time by an evaluation; 0: there is none.
 };
 
+/// The work of training a reward model.
+struct PlanPairs {
+  int64_t pairs_per_step = 8;
+  int64_t longest = 1024;        ///< Rows of the longest pair: what both sides share counts once.
+  int64_t mean = 512;            ///< The same in the mean.
+  bool freeze_backbone = false;  ///< The head alone is trained.
+};
+
 /// All that a bill depends on, of any algorithm. Nothing here needs a weight to be read.
 struct PlanInput {
   std::string algorithm = "grpo";  ///< The section of its settings, as `PlanChange` names them.
@@ -68,6 +78,8 @@ struct PlanInput {
   RolloutConfig rollout;
   PlanBatch batch;
   bool saves = true;  ///< Checkpoints or a model at the end are written.
+  std::optional<PlanPairs> pairs;  ///< A reward model is trained: of the rest `policy` (its backbone),
+                                   ///< `dtype`, `moment_bytes`, `saves` and micro-batches are read.
 };
 
 /// What a configuration names, without its weights.
@@ -81,10 +93,14 @@ struct PlanSources {
 /// The plan's input for a run by GRPO or its kin, or by PPO.
 [[nodiscard]] PlanInput plan_input(const GrpoRunConfig& config, const PlanSources& sources);
 [[nodiscard]] PlanInput plan_input(const PpoRunConfig& config, const PlanSources& sources);
+/// The same for the training of a reward model. @param pair_rows  of (some of) its pairs; not empty.
+[[nodiscard]] PlanInput plan_input(const RewardRunConfig& config, const ModelConfig& model,
+                                   std::span<const int64_t> pair_rows);
 
 /// One line of the bill.
 struct PlanPart {
-  std::string owner;  ///< "policy", "reference", "reward", "value", "rollout", "program".
+  std::string owner;  ///< "policy", "reference", "reward", "value", "rollout", "program"; of a reward
+                      ///< model's training "model", "head", "program".
   std::string name;   ///< Such as "gradients".
   uint64_t bytes = 0;
 };
