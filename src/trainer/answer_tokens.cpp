@@ -145,7 +145,7 @@ uint64_t hash_of(const std::vector<AnswerGroup>& groups) {
 class Collector {
  public:
   Collector(std::string source, const TokenLimit& limit) : limit_(limit) {
-    TEMPER_CHECK(limit.max_length >= 2, "data.max_length must be at least 2, got ",
+    TEMPER_CHECK(limit.max_length >= 2, "data.limit.max_length must be at least 2, got ",
                  limit.max_length);
     out_.source = std::move(source);
   }
@@ -175,7 +175,7 @@ class Collector {
   [[nodiscard]] TokenizedAnswers finish() {
     TEMPER_CHECK(!out_.groups.empty(), "[tokenize] ", out_.source, ": no row is left: ",
                  out_.too_long, " are longer than ", limit_.max_length,
-                 " tokens (data.max_length) or have no answer in that length, ", out_.equal,
+                 " tokens (data.limit.max_length) or have no answer in that length, ", out_.equal,
                  " have the same tokens twice");
     if (out_.too_long + out_.cut + out_.equal > 0) {
       log_warn("[tokenize] ", out_.source, ": with at most ", limit_.max_length,

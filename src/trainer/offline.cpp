@@ -10,6 +10,7 @@
 #include "offline_rows.h"
 #include "stopwatch.h"
 #include "temper/core/error.h"
+#include "temper/objective/answer_sums.h"
 
 namespace temper {
 namespace {
@@ -168,6 +169,7 @@ Metrics OfflineTrainer::step() {
   }
   Metrics m;
   sums.metrics.write_to(m);
+  if (parts_.needs.labels) add_unpaired_margin(m);
   m["loss"] = sums.loss;
   m["grad_norm"] = grad_norm;
   m["learning_rate"] = rate;
@@ -202,6 +204,7 @@ Metrics OfflineTrainer::evaluate() const {
   }
   Metrics plain;
   sums.write_to(plain);
+  if (parts_.needs.labels) add_unpaired_margin(plain);
   plain["loss"] = loss;
   for (const auto& [name, value] : plain) out["eval/" + name] = value;
   return out;

@@ -112,8 +112,9 @@ OfflineTrainer::Parts trainer_parts(const OfflineRunConfig& c, OfflineData data)
 /// An offline trainer as a loop sees it.
 class OfflineLoop final : public LoopTrainer {
  public:
-  OfflineLoop(OfflineTrainer& trainer, const PolicyModel& policy, int64_t held_out)
-      : trainer_(trainer), policy_(policy), held_out_(held_out) {}
+  OfflineLoop(OfflineTrainer& trainer, const PolicyModel& policy, const AdapterRunConfig& adapter,
+              int64_t held_out)
+      : trainer_(trainer), policy_(policy), adapter_(adapter), held_out_(held_out) {}
   int64_t steps_done() const override { return trainer_.steps_done(); }
   int64_t total_steps() const override { return trainer_.total_steps(); }
   double epoch() const override { return trainer_.epoch(); }
@@ -131,19 +132,23 @@ class OfflineLoop final : public LoopTrainer {
   }
   void save(const fs::path& folder) const override { trainer_.save(folder); }
   uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
-  void save_model(const fs::path& folder) const override { policy_.save(folder); }
+  fs::path save_model(const fs::path& run) const override {
+    return save_trained_policy(policy_, adapter_, run);
+  }
 
  private:
   OfflineTrainer& trainer_;
   const PolicyModel& policy_;
+  const AdapterRunConfig& adapter_;
   int64_t held_out_;
 };
 
 std::string model_line(const OfflineRunConfig& c, const PolicyModel& policy) {
   int64_t parameters = 0;
   for (const auto& p : policy.lm().parameters()) parameters += p->n * p->k;
+  const std::string adapter = adapter_line(policy);
   return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters, ",
-                c.trainer.weights, c.trainer.kernels == "cpu" ? "" : ", reference kernels");
+                adapter.empty() ? "" : adapter + ", ", c.trainer.weights, c.trainer.kernels == "cpu" ? "" : ", reference kernels");
 }
 
 /// The model that the run measures against, before its first step.
@@ -158,9 +163,13 @@ ReferenceModel load_reference(const OfflineRunConfig& c) {
 void give_reference(const OfflineRunConfig& c, OfflineTrainer& trainer, PolicyModel& policy,
                     const fs::path& folder, const std::optional<Checkpoint>& checkpoint) {
   if (!trainer.wants_reference()) return;
-  const bool own = c.offline.reference_model.empty() && !checkpoint;  // The policy as it stands.
+  const bool base = policy.lm().adapter() != nullptr && c.adapter.path.empty();
+  // The policy as it stands, or what stays as it is below an adapter that begins at nothing.
+  const bool own = c.offline.reference_model.empty() && (base || !checkpoint);
   if (c.offline.reference == "live") {
-    trainer.set_reference(own ? ReferenceModel::copy_of(policy) : load_reference(c));
+    trainer.set_reference(!own ? load_reference(c)
+                          : base ? ReferenceModel::adapter_off(policy)
+                                 : ReferenceModel::copy_of(policy));
     return;
   }
   const fs::path file = folder / kCacheFile;
@@ -169,7 +178,8 @@ void give_reference(const OfflineRunConfig& c, OfflineTrainer& trainer, PolicyMo
   }
   std::optional<ReferenceModel> loaded;
   if (!own) loaded = load_reference(c);
-  CausalLM& model = own ? policy.lm() : loaded->lm();
+  if (own && base) loaded = ReferenceModel::adapter_off(policy);
+  CausalLM& model = loaded ? loaded->lm() : policy.lm();
   const uint64_t hash = weights_hash(model);
   TEMPER_CHECK(!checkpoint || hash == OfflineTrainer::cached_model(checkpoint->folder),
                "[resume] the reference is not the model that the run began with");
@@ -186,14 +196,14 @@ void give_reference(const OfflineRunConfig& c, OfflineTrainer& trainer, PolicyMo
 
 RunResult run(const OfflineRunConfig& c, const RunOptions& options) {
   const auto checkpoint = find_checkpoint(options);
-  PolicyModel policy = PolicyModel::load(
-      checkpoint ? (checkpoint->folder / "model").string() : c.model,
-      parse_weight_dtype(c.trainer.weights));
+  const auto from = checkpoint ? std::optional(checkpoint->folder) : std::nullopt;
+  PolicyModel policy = load_run_policy(c.model, parse_weight_dtype(c.trainer.weights), c.adapter,
+                                       static_cast<uint64_t>(c.trainer.seed), from);
   OfflineData data = read_data(c, c.loss.needs(), policy.text());
   const std::string eval_data = data.held_out.source;
   const int64_t held_out = std::ssize(data.held_out.groups);
   OfflineTrainer trainer(policy, trainer_parts(c, std::move(data)));
-  OfflineLoop loop(trainer, policy, held_out);
+  OfflineLoop loop(trainer, policy, c.adapter, held_out);
   LoopSettings settings{c.eval.every,        c.trainer.checkpoint_every, c.trainer.keep_last,
                         c.trainer.keep_best, c.trainer.save_model,       config_text(c),
                         model_line(c, policy), eval_data,                c.trainer.weights,

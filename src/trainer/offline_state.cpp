@@ -10,6 +10,7 @@
 #include "temper/core/file.h"
 #include "temper/formats/hf_folder.h"
 #include "temper/formats/safetensors.h"
+#include "temper/trainer/adapter_run.h"
 #include "temper/trainer/offline.h"
 
 namespace temper {
@@ -233,7 +234,7 @@ uint64_t OfflineTrainer::cached_model(const fs::path& folder) {
 }
 
 void OfflineTrainer::save(const fs::path& folder) const {
-  policy_.save(folder / "model");
+  save_run_policy(policy_, folder);
   optimizer_.save(folder / kOptimizerFile);
   if (reference_ && parts_.config.ref_sync_every > 0) {
     write_hf_folder(folder / kReferenceFolder, policy_.source(), reference_->lm().write_tensors(),
@@ -273,12 +274,9 @@ void OfflineTrainer::load(const fs::path& folder) {
 }
 
 uint64_t OfflineTrainer::checkpoint_bytes() const {
-  uint64_t weights = 0;
-  for (const auto& p : policy_.lm().parameters()) {
-    weights += static_cast<uint64_t>(p->elements()) * 4;
-  }
+  const uint64_t policy = run_policy_bytes(policy_);
   const uint64_t copies = reference_ && parts_.config.ref_sync_every > 0 ? 2 : 1;
-  return copies * weights + optimizer_.bytes() + (uint64_t{1} << 22);
+  return copies * policy + optimizer_.bytes() + (uint64_t{1} << 22);
 }
 
 }  // namespace temper

@@ -116,7 +116,10 @@ class RewardLoop final : public LoopTrainer {
   }
   void save(const fs::path& folder) const override { trainer_.save(folder); }
   uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
-  void save_model(const fs::path& folder) const override { trainer_.model().save(folder); }
+  fs::path save_model(const fs::path& run) const override {
+    trainer_.model().save(run / "model");
+    return run / "model";
+  }
 
  private:
   RewardTrainer& trainer_;

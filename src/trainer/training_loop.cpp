@@ -132,9 +132,7 @@ void TrainingLoop::checkpoint() {
 
 void TrainingLoop::finish() {
   if (settings_.eval_every >= 0) result_.after = run_eval();
-  if (!settings_.save_model) return;
-  result_.model = folder_.path() / "model";
-  trainer_.save_model(result_.model);
+  if (settings_.save_model) result_.model = trainer_.save_model(folder_.path());
 }
 
 }  // namespace temper

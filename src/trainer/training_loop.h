@@ -31,7 +31,8 @@ class LoopTrainer {
   [[nodiscard]] virtual double goodness(const HeldOutScore& score) const = 0;
   virtual void save(const std::filesystem::path& folder) const = 0;
   [[nodiscard]] virtual uint64_t checkpoint_bytes() const = 0;
-  virtual void save_model(const std::filesystem::path& folder) const = 0;
+  /// Writes the trained model into the run's folder. @return where it is.
+  [[nodiscard]] virtual std::filesystem::path save_model(const std::filesystem::path& run) const = 0;
 };
 
 /// How often a loop evaluates and keeps, and what it says of itself.

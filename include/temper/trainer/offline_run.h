@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "temper/trainer/adapter_run.h"
 #include "temper/trainer/offline.h"
 #include "temper/trainer/reward_run.h"
 
@@ -42,6 +43,7 @@ struct OfflineRunConfig {
   OfflineDataConfig data;
   OfflineConfig offline;
   OfflineLoss loss;
+  AdapterRunConfig adapter;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   RewardEvalConfig eval;
@@ -54,6 +56,7 @@ struct OfflineRunConfig {
     v(data, "data");
     v(offline, "offline");
     v(loss, "loss");
+    v(adapter, "adapter");
     v(optimizer, "optimizer");
     v(schedule, "schedule");
     v(eval, "eval");
