@@ -46,7 +46,7 @@ class CompletionReader {
     if (!options.prompt_key.empty()) pair_options_.prompt_key = options.prompt_key;
     TEMPER_CHECK(options.pairs == "both" || options.pairs == "chosen",
                  "[read_completions] pairs must be both or chosen, got \"", options.pairs, "\"");
-    if (options.form != "auto") form_ = parse_form(options.form);
+    if (options.form != "auto" && options.form != "any") form_ = parse_form(options.form);
   }
 
   CompletionData read(detail::ByteSource source) {
@@ -63,6 +63,7 @@ class CompletionReader {
     data_.content_hash = read.content_hash;
     data_.skipped = read.skipped;
     data_.problems = std::move(read.problems);
+    data_.problems.insert(data_.problems.end(), left_out_.begin(), left_out_.end());
     data_.form = *form_;
     TEMPER_CHECK(taken_ > 0, "[read_completions] ", name_, ": nothing to learn from: ", data_.empty,
                  " rows have an empty answer, ", data_.equal, " have the same answer twice, ",
@@ -91,8 +92,7 @@ class CompletionReader {
       if (form != DataForm::kPrompt && record.turns_json.empty() &&
           detail::says_nothing(record.completion)) {
         form_ = form;
-        ++data_.empty;
-        return;
+        return leave_out(data_.empty, context, "an answer has no words");
       }
     }
     detail::read_row_columns(record, object, context, options_);
@@ -107,7 +107,7 @@ class CompletionReader {
 
   DataForm auto_form(const Json& object, const std::string& where) const {
     const DataForm form = detail::detect_form(object, where, options_);
-    TEMPER_CHECK(form != DataForm::kPrompt, "[read_jsonl] ", where,
+    TEMPER_CHECK(form != DataForm::kPrompt || options_.form == "any", "[read_jsonl] ", where,
                  ": the row has a prompt and no answer (completion_key names its key); it has ",
                  detail::key_names(object));
     return form;
@@ -119,16 +119,16 @@ class CompletionReader {
                                              ? detail::pair_of_row(object, context, pair_options_)
                                              : detail::pair_of_marks(object, context);
     form_ = form;
-    uint64_t* fault = nullptr;
     if (!pair) {
-      fault = &data_.ties;
-    } else if (pair->chosen == pair->rejected) {
-      fault = &data_.equal;
-    } else if (detail::says_nothing(pair->chosen) || detail::says_nothing(pair->rejected)) {
-      fault = &data_.empty;
+      leave_out(data_.ties, context, "no answer is the better one");
+      return false;
     }
-    if (fault != nullptr) {
-      ++*fault;
+    if (pair->chosen == pair->rejected) {
+      leave_out(data_.equal, context, "both answers are the same");
+      return false;
+    }
+    if (detail::says_nothing(pair->chosen) || detail::says_nothing(pair->rejected)) {
+      leave_out(data_.empty, context, "an answer has no words");
       return false;
     }
     chosen.conversation = pair->conversation;
@@ -143,6 +143,14 @@ class CompletionReader {
     }
     mark_assistant(chosen);
     return true;
+  }
+
+  void leave_out(uint64_t& count, const RowContext& row, std::string_view why) {
+    constexpr size_t kListed = 20;
+    ++count;
+    if (options_.skip_bad && left_out_.size() < kListed) {
+      left_out_.push_back(concat("[read_completions] ", row.where, ": ", why));
+    }
   }
 
   static void mark_assistant(CompletionRecord& record) {
@@ -170,6 +178,7 @@ class CompletionReader {
   PreferenceReadOptions pair_options_;
   std::optional<DataForm> form_;
   CompletionData data_;
+  std::vector<std::string> left_out_;
   uint64_t taken_ = 0;
   std::exception_ptr error_;
 };

@@ -290,8 +290,9 @@ TEST(BadCompletions, SkippedEmptyAndEqualOnesAreCounted) {
   EXPECT_EQ(data.skipped, 2u);
   EXPECT_EQ(data.empty, 1u);
   EXPECT_EQ(data.records[0].line, 2u);
-  ASSERT_EQ(data.problems.size(), 2u);
+  ASSERT_EQ(data.problems.size(), 3u);
   expect_words(data.problems[1], {"f.jsonl:4"});
+  expect_words(data.problems[2], {"f.jsonl:3:1", "an answer has no words"});
   const CompletionData pairs = parse(
       "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}\n"
       "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"\"}\n"

@@ -72,7 +72,9 @@ struct CompletionData {
   uint64_t empty = 0;    ///< Rows left out because an answer has no words.
   uint64_t equal = 0;    ///< Pairs left out because both answers are the same.
   uint64_t ties = 0;     ///< Annotated rows left out because no answer is the better one.
-  std::vector<std::string> problems;  ///< What was wrong with the first of the skipped rows.
+  /// What was wrong with the first of the skipped rows; under `skip_bad` also where the first of
+  /// the empty and equal ones and the ties are.
+  std::vector<std::string> problems;
 };
 
 /// How a file of completions is read.
@@ -95,8 +97,10 @@ struct CompletionReadOptions {
 
   template <class V>
   void visit(V&& v) {
-    v(form, "form", "What the rows are; auto: what the first one looks like.",
-      {"auto", "text", "messages", "prompt", "prompt_completion", "unpaired", "preference",
+    v(form, "form",
+      "What the rows are; auto: what the first one looks like, prompts alone refused; any: with "
+      "those.",
+      {"auto", "any", "text", "messages", "prompt", "prompt_completion", "unpaired", "preference",
        "stepwise", "ultrafeedback", "alpaca_eval"});
     v(text_key, "text_key", "Key of a text or a conversation; empty: text, else messages.");
     v(prompt_key, "prompt_key", "Key of the prompt; empty: prompt, else question.");
@@ -119,8 +123,9 @@ struct CompletionReadOptions {
 
 /// Reads what supervised fine-tuning (text, messages, prompt and completion) and unpaired
 /// preferences (labelled answers) learn from: a JSON Lines file, one JSON array of objects, or a
-/// table by its name (.csv), each perhaps gzip. All rows are of one form (`options.form`; auto: by the first row's keys; prompts
-/// alone are read only when asked for by name). docs/data.md shows a row of each.
+/// table by its name (.csv), each perhaps gzip. All rows are of one form (`options.form`; auto: by
+/// the first row's keys; prompts alone are read only when asked for by name or under any).
+/// docs/data.md shows a row of each.
 ///
 ///  - A prompt and a completion are each a text or messages. A text beside messages is the user's
 ///    or the assistant's turn. Completion messages that begin with the prompt's are cut there.
