@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
   add_inspect(app, code);
   add_report(app, code);
   add_check(app, code);
+  add_data(app, code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
