@@ -33,8 +33,11 @@ int run_eval(const EvalOptions& o) {
   if (c.reward.functions.empty()) c.reward.functions = task.default_rewards;
   const auto rewards = make_rewards(c.reward, c.rollout.max_new_tokens);
   const ops::KernelScope kernels(c.trainer.kernels);
-  PolicyModel policy =
-      PolicyModel::load(c.model, parse_weight_dtype(c.trainer.weights), Trainable::kNo);
+  const WeightDType dtype = parse_weight_dtype(c.trainer.weights);
+  const std::filesystem::path adapter = c.adapter.path;
+  PolicyModel policy = adapter.empty()
+                           ? PolicyModel::load(c.model, dtype, Trainable::kNo)
+                           : PolicyModel::load_with_adapter(c.model, dtype, adapter, Trainable::kNo);
   RolloutConfig rollout = c.rollout;
   rollout.temperature = c.eval.temperature;
   std::vector<Example> examples = task.held_out.examples;

@@ -19,6 +19,7 @@ using Json = nlohmann::ordered_json;
 
 struct FileOptions {
   std::string model;
+  std::string adapter;
   std::string file;
   std::string output;
   std::string format = "hf";
@@ -69,6 +70,7 @@ int render(const FileOptions& o) {
 
 int convert(const FileOptions& o) {
   const PolicyModel model = PolicyModel::load(o.model, WeightDType::kFloat32, Trainable::kNo);
+  if (!o.adapter.empty()) model.lm().load_adapter(o.adapter, Trainable::kNo);
   const DType dtype = o.dtype == "bfloat16"  ? DType::kBF16
                       : o.dtype == "float16" ? DType::kF16
                                              : DType::kF32;
@@ -160,6 +162,7 @@ void add_convert(CLI::App& app, int& code) {
   cmd->add_option("--output", o->output,
                   "Folder to write; files of a model that are there are replaced")
       ->required();
+  cmd->add_option("--adapter", o->adapter, "Folder of an adapter in PEFT's format, merged into the weights");
   cmd->add_option("--format", o->format, "Only hf so far")
       ->check(CLI::IsMember({"hf"}))
       ->capture_default_str();

@@ -19,6 +19,7 @@ using Json = nlohmann::ordered_json;
 
 struct SampleOptions {
   std::string model;
+  std::string adapter;
   std::string prompt;
   std::string ids;
   std::string weights = "float32";
@@ -30,11 +31,15 @@ struct SampleOptions {
 };
 
 PolicyModel load(const SampleOptions& o) {
-  return PolicyModel::load(o.model, parse_weight_dtype(o.weights), Trainable::kNo);
+  const WeightDType dtype = parse_weight_dtype(o.weights);
+  if (o.adapter.empty()) return PolicyModel::load(o.model, dtype, Trainable::kNo);
+  const std::filesystem::path folder = o.adapter;
+  return PolicyModel::load_with_adapter(o.model, dtype, folder, Trainable::kNo);
 }
 
 void add_model_options(CLI::App* cmd, SampleOptions& o) {
   cmd->add_option("--model", o.model, "GGUF file, Hugging Face folder or hub id")->required();
+  cmd->add_option("--adapter", o.adapter, "Folder of an adapter in PEFT's format, applied to the model");
   cmd->add_option("--weights", o.weights, "What matrix products read: float32, a bf16, float16 or int8 copy, or bf16 on both sides (fastest)")
       ->check(CLI::IsMember(weight_dtype_names()))
       ->capture_default_str();

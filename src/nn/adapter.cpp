@@ -129,8 +129,7 @@ Adapter::Adapter(AdapterConfig config, std::span<const std::unique_ptr<Parameter
       parts.push_back(std::move(one));
     }
     if (parts.empty()) continue;
-    linears_.push_back(std::make_unique<LinearAdapter>(*p, std::move(parts), trainable_));
-    on_[p.get()] = linears_.back().get();
+    adapt(*p, std::move(parts));
     draw_a(*linears_.back(), seed);
   }
 }
@@ -153,9 +152,7 @@ Adapter::Adapter(const PeftAdapter& file, std::span<const std::unique_ptr<Parame
       parts.push_back(std::move(one));
       adapted.insert(module);
     }
-    if (parts.empty()) continue;
-    linears_.push_back(std::make_unique<LinearAdapter>(*p, std::move(parts), trainable));
-    on_[p.get()] = linears_.back().get();
+    if (!parts.empty()) adapt(*p, std::move(parts));
   }
   for (const auto& [name, unused] : file.modules) {
     TEMPER_CHECK(adapted.contains(name), "[adapter] ", file.source,
@@ -169,6 +166,11 @@ Adapter::Adapter(const PeftAdapter& file, std::span<const std::unique_ptr<Parame
       read_matrix(m.b, part.b->parts.front(), *part.b, file.source);
     }
   }
+}
+
+void Adapter::adapt(const Parameter& matrix, std::vector<LinearAdapter::Part> parts) {
+  linears_.push_back(std::make_unique<LinearAdapter>(matrix, std::move(parts), trainable_, work_));
+  on_[&matrix] = linears_.back().get();
 }
 
 LinearAdapter* Adapter::on(const Parameter& matrix) const {

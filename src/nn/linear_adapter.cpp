@@ -54,8 +54,9 @@ void gradient_of_a(const float* dlow, const float* x, Parameter& a, int64_t rows
 
 }  // namespace
 
-LinearAdapter::LinearAdapter(const Parameter& of, std::vector<Part> parts, Trainable trainable)
-    : n_(of.n), parts_(std::move(parts)) {
+LinearAdapter::LinearAdapter(const Parameter& of, std::vector<Part> parts, Trainable trainable,
+                             std::shared_ptr<Workspace> workspace)
+    : n_(of.n), parts_(std::move(parts)), work_(std::move(workspace)) {
   int64_t rank = 0;
   std::vector<ParameterPart> places;
   for (Part& p : parts_) {
@@ -80,9 +81,9 @@ std::vector<Parameter*> LinearAdapter::parameters() const {
   return out;
 }
 
-/// low_ = s x A^T, each part's columns by its own s.
+/// low = s x A^T, each part's columns by its own s.
 void LinearAdapter::down(const float* x, int64_t rows) {
-  float* low = low_.ensure(static_cast<size_t>(rows * a_->n));
+  float* low = work_->low.ensure(static_cast<size_t>(rows * a_->n));
   parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) {
     kernels::linear({.x = x + begin * a_->k,
                      .x_stride = a_->k,
@@ -97,7 +98,7 @@ void LinearAdapter::down(const float* x, int64_t rows) {
 void LinearAdapter::forward(const float* x, float* y, int64_t rows) {
   down(x, rows);
   for (const Part& p : parts_) {
-    kernels::linear({.x = low_.data() + p.rank_begin,
+    kernels::linear({.x = work_->low.data() + p.rank_begin,
                      .x_stride = a_->n,
                      .weight = p.b->packed(),
                      .y = y + p.row_begin,
@@ -109,11 +110,11 @@ void LinearAdapter::forward(const float* x, float* y, int64_t rows) {
 
 void LinearAdapter::backward_weights(const float* x, const float* dy, int64_t rows) {
   down(x, rows);
-  float* dlow = dlow_.ensure(static_cast<size_t>(rows * a_->n));
+  float* dlow = work_->dlow.ensure(static_cast<size_t>(rows * a_->n));
   for (const Part& p : parts_) {
     kernels::linear_backward_weight({.dy = dy + p.row_begin,
                                      .dy_stride = n_,
-                                     .x = low_.data() + p.rank_begin,
+                                     .x = work_->low.data() + p.rank_begin,
                                      .x_stride = a_->n,
                                      .dweight = p.b->grad_data(),
                                      .rows = rows,
@@ -133,7 +134,7 @@ void LinearAdapter::backward_weights(const float* x, const float* dy, int64_t ro
 }
 
 void LinearAdapter::backward_input(float* dx, int64_t rows) const {
-  kernels::linear_backward_input({.dy = dlow_.data(),
+  kernels::linear_backward_input({.dy = work_->dlow.data(),
                                   .dy_stride = a_->n,
                                   .weight = a_->packed(),
                                   .dx = dx,

@@ -46,6 +46,10 @@ std::string without_reference(const OnlineAlgorithm& a) {
 
 PlanInput online_input(const OnlineRunConfig& run, const OnlineConfig& online,
                        const OnlineAlgorithm& algorithm, const PlanSources& sources) {
+  TEMPER_CHECK(!run.adapter.used(), "[plan] adapters are not in the bill yet (adapter.r, ",
+               "adapter.path): see the formulas of docs/memory.md");
+  TEMPER_CHECK(run.trainer.weights != "int8", "[plan] trainer.weights=int8 is for models under an ",
+               "adapter");
   PlanInput in;
   in.algorithm = algorithm.name;
   in.no_reference = without_reference(algorithm);

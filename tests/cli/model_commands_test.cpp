@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cli/run_program.h"
+#include "temper/formats/peft.h"
 #include "temper/formats/safetensors.h"
 
 namespace temper::cli_test {
@@ -108,6 +109,34 @@ TEST(CliModel, SampledTokensKeepTheirBitsWhenTheyAreScored) {
     EXPECT_EQ(std::bit_cast<uint32_t>(before[i]), std::bit_cast<uint32_t>(after[prompt - 1 + i]))
         << i;
   }
+}
+
+// Layer 0's gate becomes W + 0.05 1 1^T: log-probs move, and those of another model's adapter cannot be had.
+TEST(CliModel, LogprobsUnderAnAdapter) {
+  NEEDS_MODEL();
+  const fs::path folder = fs::path(testing::TempDir()) / "temper_cli_adapter";
+  const std::string module = "model.layers.0.mlp.gate_proj";
+  AdapterConfig config;
+  config.r = 1;
+  config.alpha = 0.05;
+  config.target_modules = {module};
+  const auto ones = [](std::span<float> values) { std::fill(values.begin(), values.end(), 1.0f); };
+  const std::vector<WriteTensor> tensors = {{peft_name_a(module), {1, 576}, ones},
+                                            {peft_name_b(module), {1536, 1}, ones}};
+  write_peft_adapter(folder, config, tensors);
+  Words call{"logprobs", "--model", kModel, "--ids", "504,4626,37331", "--json"};
+  const Json plain = temper(call).json();
+  call.insert(call.end(), {"--adapter", folder.string()});
+  const Outcome adapted = temper(call);
+  ASSERT_EQ(adapted.code, 0) << adapted.err;
+  for (size_t i = 0; i < plain["logprobs"].size(); ++i) {
+    EXPECT_GT(std::abs(plain["logprobs"][i].get<double>() - adapted.json()["logprobs"][i].get<double>()), 1e-3);
+  }
+  call.back() = TEMPER_SOURCE_DIR "/tests/golden/adapters/lora";
+  const Outcome other = temper(call);
+  EXPECT_NE(other.code, 0);
+  EXPECT_TRUE(other.says("the model's 576 x 576")) << other.err;
+  fs::remove_all(folder);
 }
 
 TEST(CliModel, ChecksItsOwnExactness) {

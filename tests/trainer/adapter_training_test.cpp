@@ -199,6 +199,16 @@ TEST(AdapterRun, WritesAnAdapterAndTheModelThatItMakes) {
             read_text_file(folder.path() / "alone/adapter/adapter_model.safetensors"));
 }
 
+// A value model of its own has no gradients of the policy's to borrow here.
+TEST(AdapterRun, PpoWithAValueModelOfItsOwn) {
+  const TemporaryFolder folder;
+  const RunResult r = run("ppo", settings("ppo", {"ppo.value.model=own", "trainer.weights=bfloat16",
+                                                  "ppo.kl.reward_coef=0.05", "trainer.steps=2"}),
+                          options(folder.path() / "run"));
+  EXPECT_TRUE(r.completed);
+  EXPECT_TRUE(fs::exists(folder.path() / "run/adapter/adapter_config.json"));
+}
+
 TEST(AdapterRun, WhatDoesNotFitIsRefusedByItsKey) {
   const TemporaryFolder folder;
   const auto error = [&](const std::vector<std::string>& more, const char* output, bool resume = false) {

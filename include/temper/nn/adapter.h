@@ -18,6 +18,11 @@ namespace temper {
 /// and the weights alone; gradients are chains over ascending rows, as those of any weight.
 class LinearAdapter {
  public:
+  /// Rows on their way through an adapter; one is enough for all adapters of a model.
+  struct Workspace {
+    FloatBuffer low;   ///< [rows, sum of ranks] s x A^T
+    FloatBuffer dlow;  ///< d loss / d (x A^T)
+  };
   struct Part {
     std::string module;      ///< "model.layers.0.self_attn.q_proj"
     int64_t row_begin = 0;   ///< Of the matrix's output rows.
@@ -27,12 +32,13 @@ class LinearAdapter {
     std::unique_ptr<Parameter> b;  ///< [out, rank]
   };
   /// @param matrix  of the model. @param parts  at least one; their `b` are made here.
-  LinearAdapter(const Parameter& matrix, std::vector<Part> parts, Trainable trainable);
+  LinearAdapter(const Parameter& matrix, std::vector<Part> parts, Trainable trainable,
+                std::shared_ptr<Workspace> workspace);
 
   /// y += what the adapters add. @param x  [rows, k]  @param y  [rows, n]
   void forward(const float* x, float* y, int64_t rows);
   /// Adds to the gradients of A and B, given x and dy [rows, n], and keeps what `backward_input`
-  /// needs: x may be overwritten in between.
+  /// needs in the workspace: x may be overwritten in between.
   void backward_weights(const float* x, const float* dy, int64_t rows);
   /// dx += the adapters' share of d loss / d x, of the rows of the last `backward_weights`.
   void backward_input(float* dx, int64_t rows) const;
@@ -50,8 +56,7 @@ class LinearAdapter {
   int64_t n_ = 0;
   std::unique_ptr<Parameter> a_;  ///< [sum of ranks, k]
   std::vector<Part> parts_;
-  FloatBuffer low_;   ///< [rows, sum of ranks] s x A^T
-  FloatBuffer dlow_;  ///< d loss / d (x A^T)
+  std::shared_ptr<Workspace> work_;
 };
 
 /// All adapters of a model.
@@ -76,8 +81,11 @@ class Adapter {
   void save(const std::filesystem::path& folder) const;
 
  private:
+  void adapt(const Parameter& matrix, std::vector<LinearAdapter::Part> parts);
+
   AdapterConfig config_;
   Trainable trainable_ = Trainable::kYes;
+  std::shared_ptr<LinearAdapter::Workspace> work_ = std::make_shared<LinearAdapter::Workspace>();
   std::vector<std::unique_ptr<LinearAdapter>> linears_;
   std::map<const Parameter*, LinearAdapter*> on_;
 };
