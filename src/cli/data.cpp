@@ -22,6 +22,7 @@ struct CheckOptions {
   std::vector<std::string> against;
   std::string model;
   int64_t max_length = 0;
+  double near = 0.8;
   std::vector<std::string> set;
   bool json = false;
 };
@@ -66,6 +67,7 @@ int run_check(const CheckOptions& o) {
   const auto fields = config_fields(options.read);
   for (const std::string& assignment : o.set) config_set(fields, assignment);
   options.max_length = o.max_length;
+  options.near.similarity = o.near;
   std::optional<ModelText> text;
   if (!o.model.empty()) {
     text.emplace(open_model(o.model));
@@ -129,6 +131,8 @@ void add_check_command(CLI::App* group, int& code) {
       ->allow_extra_args(false);
   cmd->add_option("--model", o->model, "Count tokens of this model instead of characters");
   cmd->add_option("--max-length", o->max_length, "Count what is longer; 0: nothing");
+  cmd->add_option("--near", o->near, "Share of shingles from which texts are near; 0: do not look")
+      ->capture_default_str();
   cmd->add_option("--set", o->set, "key=value of reading, such as form=unpaired or prompt_key=q")
       ->take_all()
       ->allow_extra_args(false);

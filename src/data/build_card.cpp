@@ -106,6 +106,7 @@ Json card_json(const BuildResult& result, const BuildRecord& r, BuildConfig conf
 
 /// A value in a table: text as it is, but for what would end the cell.
 std::string cell(const Json& value) {
+  if (value.is_null()) return " ";  // A band that is open there.
   std::string text = value.is_string() ? value.get<std::string>() : value.dump();
   for (char& c : text) {
     if (c == '|' || c == '\n' || c == '\r') c = ' ';

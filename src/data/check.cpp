@@ -38,11 +38,16 @@ RecordLength count_characters(const CompletionRecord& r) {
   return {prompt, prompt + static_cast<int64_t>(characters(words_of(r.completion)))};
 }
 
+std::optional<NearDuplicateIndex> near_index(const DataCheckOptions& options) {
+  if (options.near.similarity == 0) return std::nullopt;
+  return NearDuplicateIndex(options.near);
+}
+
 /// Prompts of another file.
 class OtherFile {
  public:
   OtherFile(const std::filesystem::path& path, const DataCheckOptions& options)
-      : near_(options.near) {
+      : near_(near_index(options)) {
     leak_.file = path.string();
     CompletionReadOptions read;
     read.form = "any";
@@ -52,14 +57,14 @@ class OtherFile {
       ++leak_.rows;
       if (!ids_.insert(r.id).second) return;
       const std::string prompt = prompt_words(r);
-      near_.add(near_.signature(prompt));
+      if (near_) near_->add(near_->signature(prompt));
       overlap_.add(prompt);
     });
   }
 
   void look_at(uint64_t id, uint64_t line, const std::string& prompt, const std::string& row) {
     const bool same = ids_.contains(id);
-    const bool near = !same && !near_.matches(near_.signature(prompt)).empty();
+    const bool near = !same && near_ && !near_->matches(near_->signature(prompt)).empty();
     const bool overlap = overlap_.overlaps(prompt) || overlap_.overlaps(row);
     leak_.same_prompts += same ? 1 : 0;
     leak_.near_prompts += near ? 1 : 0;
@@ -72,14 +77,14 @@ class OtherFile {
  private:
   DataLeak leak_;
   std::unordered_set<uint64_t> ids_;
-  NearDuplicateIndex near_;
+  std::optional<NearDuplicateIndex> near_;
   OverlapIndex overlap_;
 };
 
 class Checker {
  public:
   Checker(const DataCheckOptions& options, const std::vector<std::filesystem::path>& against)
-      : options_(options), near_(options.near) {
+      : options_(options), near_(near_index(options)) {
     for (const auto& path : against) {
       others_.push_back(std::make_unique<OtherFile>(path, options));
     }
@@ -174,9 +179,10 @@ class Checker {
     if (!fresh) {
       ++report_.same_rows;
     } else {
-      Signature signature = near_.signature(row);
-      const std::vector<size_t> matches = near_.matches(signature);
-      near_.add(std::move(signature));
+      if (!near_) return;
+      Signature signature = near_->signature(row);
+      const std::vector<size_t> matches = near_->matches(signature);
+      near_->add(std::move(signature));
       near_lines_.push_back(r.line);
       if (matches.empty()) return;
       ++report_.near_rows;
@@ -192,7 +198,7 @@ class Checker {
   std::unordered_map<uint64_t, int> labels_;             ///< 1: seen as desirable, 2: as not.
   std::unordered_set<uint64_t> prompts_;
   std::unordered_map<uint64_t, uint64_t> rows_;  ///< Line of the first of equal rows.
-  NearDuplicateIndex near_;
+  std::optional<NearDuplicateIndex> near_;
   std::vector<uint64_t> near_lines_;
   std::optional<CompletionRecord> waiting_;
 };

@@ -72,6 +72,16 @@ TEST(CheckData, FindsNearRowsAndNoOthers) {
   EXPECT_EQ(r.duplicates, (std::vector<std::pair<uint64_t, uint64_t>>{{3, 1}, {4, 1}}));
 }
 
+TEST(CheckData, NearRowsNeedNotBeLookedFor) {
+  const std::string text = Json{{"text", kLong}}.dump() + "\n" + Json{{"text", kLong + "!"}}.dump();
+  EXPECT_EQ(check(text).near_rows, 1u);
+  DataCheckOptions o;
+  o.near.similarity = 0;
+  EXPECT_EQ(check(text, o).near_rows, 0u);
+  o.near.similarity = -1;
+  EXPECT_NE(error_of([&] { (void)check(text, o); }), "");
+}
+
 TEST(CheckData, PairsAreRowsAndTheirAnswersAreCompared) {
   const auto row = [](const std::string& chosen, const std::string& rejected) {
     return Json{{"prompt", "p"}, {"chosen", chosen}, {"rejected", rejected}}.dump() + "\n";

@@ -1,5 +1,7 @@
 #include "temper/data/completions.h"
 
+#include <zlib.h>
+
 #include <nlohmann/json.hpp>
 
 #include "data_test_util.h"
@@ -301,6 +303,24 @@ TEST(BadCompletions, SkippedEmptyAndEqualOnesAreCounted) {
   EXPECT_EQ(pairs.equal, 1u);
   EXPECT_EQ(pairs.empty, 1u);
   expect_words(refusal("{\"text\": \"\"}"), {"nothing to learn from", "1 rows have an empty"});
+}
+
+TEST(BadCompletions, AbsurdLengthsAndFilesCutShort) {
+  CompletionReadOptions o;
+  o.max_line_bytes = 60;
+  o.skip_bad = true;  // What ends the file is no bad row.
+  expect_words(refusal(kGood + "{\"prompt\": \"p\", \"completion\": \"" + std::string(99, 'x'), o),
+               {"f.jsonl:2:1", "longer than 60 bytes"});
+  std::string text;
+  for (int i = 0; i < 4000; ++i) text += Json{{"text", concat("row ", i * 7919)}}.dump() + "\n";
+  const ScratchFile packed("rows.jsonl.gz", "");
+  gzFile file = gzopen(packed.path().c_str(), "wb");
+  gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
+  gzclose(file);
+  EXPECT_EQ(read_completions(packed.path()).records.size(), 4000u);
+  std::filesystem::resize_file(packed.path(), std::filesystem::file_size(packed.path()) / 2);
+  expect_words(error_of([&] { (void)read_completions(packed.path()); }),
+               {packed.path().string(), "the gzip data ends too early"});
 }
 
 TEST(BadCompletions, OptionsAreChecked) {

@@ -22,7 +22,7 @@ struct RecordLength {
 /// How a file is looked at.
 struct DataCheckOptions {
   CompletionReadOptions read;  ///< `skip_bad` is taken as true.
-  SimilarityConfig near;
+  SimilarityConfig near;       ///< A similarity of 0: near-duplicates are not looked for.
   int64_t max_length = 0;  ///< In the units of `length`; 0: nothing is cut.
   /// Length of a record; empty: characters of all contents.
   std::function<RecordLength(const CompletionRecord&)> length;
