@@ -1,8 +1,7 @@
 // What a checkpoint of an online trainer holds, and how it comes back.
 #include <nlohmann/json.hpp>
 
-#include "temper/core/error.h"
-#include "temper/core/file.h"
+#include "state_file.h"
 #include "temper/trainer/adapter_run.h"
 #include "temper/trainer/online.h"
 
@@ -10,17 +9,8 @@ namespace temper {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr const char* kStateFile = "trainer.json";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kReferenceFolder = "reference";
-
-template <class T>
-T required(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  TEMPER_CHECK(it != json.end() && it->is_number(), "[resume] ", kStateFile, " has no number \"",
-               key, "\"");
-  return it->get<T>();
-}
 
 }  // namespace
 
@@ -49,8 +39,7 @@ void OnlineTrainer::save(const std::filesystem::path& folder) const {
 }
 
 void OnlineTrainer::load(const std::filesystem::path& folder) {
-  const Json state = Json::parse(read_text_file(folder / kStateFile), nullptr, false);
-  TEMPER_CHECK(state.is_object(), "[resume] ", (folder / kStateFile).string(), " is not a JSON object");
+  const Json state = read_state(folder);
   TEMPER_CHECK(required<uint64_t>(state, "data_hash") == parts_.prompts.content_hash,
                "[resume] the training prompts are not those of the checkpoint: restore the data file "
                "or the task settings, or start a new run");

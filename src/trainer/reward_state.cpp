@@ -1,24 +1,14 @@
 // What a checkpoint of a reward trainer holds, and how it comes back.
 #include <nlohmann/json.hpp>
 
-#include "temper/core/error.h"
-#include "temper/core/file.h"
+#include "state_file.h"
 #include "temper/trainer/reward_trainer.h"
 
 namespace temper {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr const char* kStateFile = "trainer.json";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
-
-template <class T>
-T required(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  TEMPER_CHECK(it != json.end() && it->is_number(), "[resume] ", kStateFile, " has no number \"",
-               key, "\"");
-  return it->get<T>();
-}
 
 }  // namespace
 
@@ -37,9 +27,7 @@ void RewardTrainer::save(const std::filesystem::path& folder) const {
 }
 
 void RewardTrainer::load(const std::filesystem::path& folder) {
-  const Json state = Json::parse(read_text_file(folder / kStateFile), nullptr, false);
-  TEMPER_CHECK(state.is_object(), "[resume] ", (folder / kStateFile).string(),
-               " is not a JSON object");
+  const Json state = read_state(folder);
   TEMPER_CHECK(required<uint64_t>(state, "data_hash") == parts_.data.hash,
                "[resume] the training pairs are not those of the checkpoint: restore the data file "
                "and the data settings, or start a new run");
