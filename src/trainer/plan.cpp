@@ -45,8 +45,13 @@ void add_frozen_models(const PlanInput& in, const Rows& batch, Bill& bill) {
     const auto b = planning::weight_bytes(planning::weights_of(in.policy, true),
                                           in.reference_dtype.value_or(in.dtype), Trainable::kNo);
     const bool mapped = in.reference == ReferencePlacement::kMapped;
-    bill.add("reference", mapped ? "weights, mapped" : "weights", b.masters + b.copies);
-    bill.add_activations("reference", in.policy, forward, false);
+    if (in.adapter && !mapped) {  // The policy's own weights and workspace, and a result.
+      bill.add("reference", "working memory",
+               static_cast<uint64_t>(batch.train * in.policy.hidden_size) * sizeof(float));
+    } else {
+      bill.add("reference", mapped ? "weights, mapped" : "weights", b.masters + b.copies);
+      bill.add_activations("reference", in.policy, forward, false);
+    }
   }
   for (const PlannedReward& r : in.rewards) {
     if (!r.shares_backbone) {
@@ -62,6 +67,7 @@ void add_frozen_models(const PlanInput& in, const Rows& batch, Bill& bill) {
 
 /// Gradients of a value model that lie in the policy's: one tensor in each of as many elements.
 uint64_t lent_gradients(const PlanInput& in) {
+  if (in.adapter) return 0;  // A frozen policy has none to lend.
   std::map<int64_t, int64_t> left;
   for (const Weight& w : planning::weights_of(in.policy, true)) left[w.elements()] += w.copies;
   int64_t lent = 0;
@@ -123,14 +129,26 @@ Plan make_plan(const PlanInput& in) {
   Rows rows = planning::largest_micro_batch(in);
   rows.forward = planning::rollout_rows(in);
   // Values of a rollout are those of a forward over its micro-batches.
-  if (in.value == ValuePlacement::kSharedTrunk) rows.forward = std::max(rows.forward, rows.train);
+  const bool shared = in.adapter && in.reference == ReferencePlacement::kCopy;
+  if (in.value == ValuePlacement::kSharedTrunk || shared) {
+    rows.forward = std::max(rows.forward, rows.train);
+  }
   plan.rows = rows.train;
   plan.scored = rows.scored;
   const auto weights = planning::weights_of(in.policy, true);
   for (const Weight& w : weights) plan.parameters += w.n * w.k * w.copies;
-  bill.add_weights("policy", planning::weight_bytes(weights, in.dtype, Trainable::kYes, in.moment_bytes));
+  const Trainable trainable = in.adapter ? Trainable::kNo : Trainable::kYes;
+  const auto b = planning::weight_bytes(weights, in.dtype, trainable, in.moment_bytes);
+  if (!in.adapter) {
+    bill.add_weights("policy", b);
+  } else {
+    bill.add("policy", "weights", b.masters + b.copies);
+    bill.add_weights("adapter",
+                     planning::weight_bytes(planning::adapter_weights(in.policy, *in.adapter),
+                                            WeightDType::kFloat32, Trainable::kYes, in.moment_bytes));
+  }
   bill.add_activations("policy", in.policy, rows, in.batch.gradient_checkpointing);
-  bill.add("policy", "embedding rows", embedding_rows(in));
+  if (!in.adapter) bill.add("policy", "embedding rows", embedding_rows(in));
   bill.add("policy", "LM head tile", planning::head_bytes(in.policy, rows));
   if (in.dtype == WeightDType::kBfloat16Dot) {
     bill.add("policy", "packed operands", planning::word_bytes(in.policy, rows, true));
@@ -139,8 +157,10 @@ Plan make_plan(const PlanInput& in) {
   add_value(in, rows, bill);
   bill.add("rollout", "keys and values", kv_bytes(in));
   bill.add_program(in.policy);
-  const auto b = planning::weight_bytes(weights, in.dtype, Trainable::kYes);
   plan.loading = planning::loading_bytes(plan, b, weights);
+  if (in.adapter) {  // The mapped file, which the masters say nothing of.
+    plan.loading += 2 * static_cast<uint64_t>(plan.parameters) - b.masters / 2;
+  }
   plan.saving = in.saves ? planning::saving_bytes(plan, weights) : 0;
   plan.phases = planning::phases(in);
   return plan;

@@ -36,7 +36,7 @@ void change_weights(const PlanInput& in, Changes& change) {
     change("trainer.weights=bfloat16_dot", "frozen models at half the bytes, other rounding")
         .dtype = WeightDType::kBfloat16Dot;
   }
-  if (in.dtype != WeightDType::kFloat32) {
+  if (in.dtype != WeightDType::kFloat32 && !in.adapter) {
     change("trainer.weights=float32", "no 16-bit copies, slower products").dtype =
         WeightDType::kFloat32;
   }
@@ -83,7 +83,8 @@ std::vector<PlanChange> candidates(const PlanInput& in) {
     change(own + in.no_reference, "no reference model, and nothing that holds the policy to it")
         .reference = ReferencePlacement::kNone;
   }
-  if (in.reference != ReferencePlacement::kNone && in.reference_dtype != WeightDType::kInt8) {
+  if (in.reference != ReferencePlacement::kNone && in.reference_dtype != WeightDType::kInt8 &&
+      !in.adapter) {
     change("trainer.reference_weights=int8", "a KL that begins at the reference's rounding")
         .reference_dtype = WeightDType::kInt8;
   }

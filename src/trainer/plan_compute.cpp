@@ -83,11 +83,20 @@ PlanPhase update_phase(const PlanInput& in, const Tokens& t) {
   const double again = in.batch.gradient_checkpointing ? 1 : 0;
   const double first = t.scored / static_cast<double>(in.batch.minibatches);
   PlanPhase p{"update", 0, 0, 0, 0};
-  p.trunk = passes * (6 + 2 * again) * m.trunk * t.rows;
-  p.head = m.head * (8 * passes * t.scored - 2 * first);
+  // A frozen matrix has a gradient of its input alone.
+  const double own = in.adapter ? 0 : 2;
+  p.trunk = passes * (4 + own + 2 * again) * m.trunk * t.rows;
+  p.head = m.head * ((6 + own) * passes * t.scored - 2 * first);
   p.attention = passes * attention(in.policy, t.visible, 9 + 2 * again);
   p.read_bytes = passes * static_cast<double>(in.batch.minibatches) *
                  optimizer_bytes(in.moment_bytes) * (m.trunk + m.head);
+  if (!in.adapter) return p;
+  double weights = 0;
+  for (const Weight& w : adapter_weights(in.policy, *in.adapter)) {
+    weights += static_cast<double>(w.n * w.k * w.copies);
+  }
+  p.trunk += passes * (8 + 2 * again) * weights * t.rows;  // x A^T is made again.
+  p.read_bytes *= weights / (m.trunk + m.head);
   return p;
 }
 

@@ -46,11 +46,15 @@ std::string without_reference(const OnlineAlgorithm& a) {
 
 PlanInput online_input(const OnlineRunConfig& run, const OnlineConfig& online,
                        const OnlineAlgorithm& algorithm, const PlanSources& sources) {
-  TEMPER_CHECK(!run.adapter.used(), "[plan] adapters are not in the bill yet (adapter.r, ",
-               "adapter.path): see the formulas of docs/memory.md");
-  TEMPER_CHECK(run.trainer.weights != "int8", "[plan] trainer.weights=int8 is for models under an ",
-               "adapter");
+  TEMPER_CHECK(run.trainer.weights != "int8" || run.adapter.used(),
+               "[plan] trainer.weights=int8 is for models under an adapter");
   PlanInput in;
+  if (!run.adapter.path.empty()) {
+    in.adapter = open_peft_adapter(run.adapter.path).config;
+    if (in.adapter->target_modules.empty()) in.adapter->target_modules = {"all-linear"};
+  } else if (run.adapter.used()) {
+    in.adapter = run.adapter.settings();
+  }
   in.algorithm = algorithm.name;
   in.no_reference = without_reference(algorithm);
   in.policy = sources.policy;

@@ -23,6 +23,10 @@ struct Weight {
 /// All weights of a model; a backbone has no LM head.
 [[nodiscard]] std::vector<Weight> weights_of(const ModelConfig& config, bool lm_head);
 
+/// Those of an adapter on a model; only matrices.
+[[nodiscard]] std::vector<Weight> adapter_weights(const ModelConfig& config,
+                                                  const AdapterConfig& adapter);
+
 /// Bytes of float32 masters, of 16-bit copies, of gradients and of Adam's moments.
 struct WeightBytes {
   uint64_t masters = 0;

@@ -8,6 +8,7 @@
 #include "temper/core/config.h"
 #include "temper/core/file.h"
 #include "temper/nn/adapter.h"
+#include "temper/trainer/plan.h"
 #include "temper/trainer/ppo.h"
 #include "temper/trainer/run.h"
 #include "temper/trainer/run_folder.h"
@@ -197,6 +198,27 @@ TEST(AdapterRun, WritesAnAdapterAndTheModelThatItMakes) {
   EXPECT_TRUE(further.completed);
   EXPECT_NE(read_text_file(folder.path() / "further/adapter/adapter_model.safetensors"),
             read_text_file(folder.path() / "alone/adapter/adapter_model.safetensors"));
+}
+
+// The bill's weights are the allocations, matrix by matrix.
+TEST(AdapterPlan, CountsWhatAModelUnderAnAdapterHas) {
+  for (const char* weights : {"int8", "bfloat16", "float32"}) {
+    const GrpoRunConfig config = read_grpo_config(
+        "", "", settings("grpo", {concat("trainer.weights=", weights), "grpo.loss.kl_coef=0.1"}));
+    PlanSources sources;
+    sources.policy = tiny_source().config;
+    const Plan plan = make_plan(plan_input(config, sources));
+    const PolicyModel policy = PolicyModel::load_with_adapter(
+        tiny_model().string(), parse_weight_dtype(weights), config.adapter.settings(), 1);
+    const uint64_t adapter = policy.lm().adapter()->bytes();
+    EXPECT_EQ(plan.bytes("adapter"), 2 * adapter) << "two moments beside values and gradients";
+    uint64_t base = 0;
+    for (const auto& p : policy.lm().parameters()) base += p->bytes();
+    EXPECT_EQ(plan.bytes("policy", "float32 weights") + plan.bytes("policy", "weights"), base) << weights;
+    EXPECT_EQ(plan.bytes("policy", "gradients"), 0u);
+    EXPECT_EQ(plan.bytes("policy", "embedding rows"), 0u);
+    EXPECT_EQ(plan.bytes("reference"), static_cast<uint64_t>(plan.rows) * 32 * 4) << "its result alone";
+  }
 }
 
 // A value model of its own has no gradients of the policy's to borrow here.

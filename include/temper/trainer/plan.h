@@ -74,6 +74,7 @@ struct PlanInput {
   std::vector<PlannedReward> rewards;
   ValuePlacement value = ValuePlacement::kNone;
   ModelConfig value_model;  ///< Of a value model of its own.
+  std::optional<AdapterConfig> adapter;  ///< The policy is frozen under it: a reference is its base.
   int64_t moment_bytes = 4;  ///< Of each of Adam's two moments of a weight: 4, or 2 in bfloat16.
   RolloutConfig rollout;
   PlanBatch batch;
@@ -99,7 +100,7 @@ struct PlanSources {
 
 /// One line of the bill.
 struct PlanPart {
-  std::string owner;  ///< "policy", "reference", "reward", "value", "rollout", "program"; of a reward
+  std::string owner;  ///< "policy", "adapter", "reference", "reward", "value", "rollout", "program"; of a reward
                       ///< model's training "model", "head", "program".
   std::string name;   ///< Such as "gradients".
   uint64_t bytes = 0;
