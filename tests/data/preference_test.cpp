@@ -80,7 +80,7 @@ TEST(ReadPreferences, MessagesAloneShareTheirFirstTurns) {
 }
 
 TEST(ReadPreferences, PromptsInMessages) {
-  const Json prompt = {message("user", "Sky?")};
+  const Json prompt = Json::array({message("user", "Sky?")});  // Braces alone mean two things.
   const Json blue = message("assistant", "Blue."), green = message("assistant", "Green.");
   const Turns user{{"user", "Sky?"}}, chosen{{"assistant", "Blue."}};
   const auto expect = [&](const Json& row) {
