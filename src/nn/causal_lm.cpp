@@ -17,15 +17,6 @@ const std::vector<std::string>& weight_dtype_names() {
   return names;
 }
 
-const std::vector<std::string>& trained_weight_dtype_names() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> all = weight_dtype_names();
-    std::erase(all, weight_dtype_name(WeightDType::kInt8));
-    return all;
-  }();
-  return names;
-}
-
 const char* weight_dtype_name(WeightDType dtype) {
   return weight_dtype_names()[static_cast<size_t>(dtype)].c_str();
 }

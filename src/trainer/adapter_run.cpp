@@ -62,6 +62,9 @@ PolicyModel load_run_policy(const std::string& model, WeightDType dtype,
                             const AdapterRunConfig& adapter, uint64_t seed,
                             const std::optional<fs::path>& checkpoint) {
   TEMPER_CHECK(adapter.r >= 0, "adapter.r must be at least 0, got ", adapter.r);
+  TEMPER_CHECK(dtype != WeightDType::kInt8 || adapter.used(),
+               "trainer.weights=int8 is for a model under an adapter: set adapter.r, or weights that "
+               "can be trained");
   if (checkpoint) {
     const fs::path folder = *checkpoint / kAdapterFolder;
     TEMPER_CHECK(fs::exists(folder) == adapter.used(), "[resume] the checkpoint ",

@@ -68,7 +68,7 @@ void OfflineConfig::validate() const {
 OfflineTrainer::OfflineTrainer(PolicyModel& policy, Parts parts)
     : policy_(policy),
       parts_(std::move(parts)),
-      optimizer_(policy.lm().parameter_list(), parts_.optimizer),
+      optimizer_(policy.lm().parameter_list(), parts_.optimizer, parts_.seed),
       sampler_(parts_.data.groups.size(), parts_.seed, parts_.config.shuffle) {
   parts_.config.validate();
   check_rows(parts_.data.groups, parts_.needs, parts_.data.source);

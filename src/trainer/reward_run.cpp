@@ -33,6 +33,7 @@ void check_settings(const RewardRunConfig& c) {
                "trainer.epochs must be above 0, got ", c.trainer.epochs);
   TEMPER_CHECK(c.data.held_out_fraction >= 0 && c.data.held_out_fraction < 1,
                "data.held_out_fraction must be in [0, 1), got ", c.data.held_out_fraction);
+  TEMPER_CHECK(c.trainer.weights != "int8", "trainer.weights=int8 cannot be trained");
   TEMPER_CHECK(!c.reward.freeze_backbone || c.trainer.weights == "float32",
                "reward.freeze_backbone needs trainer.weights=float32: a frozen backbone in 16 bits "
                "keeps no float32 weights to save");

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "temper/trainer/adapter_run.h"
 #include "temper/trainer/run_config.h"
 #include "temporary_folder.h"
 #include "tiny_model.h"
@@ -101,8 +102,13 @@ TEST(ReferenceWeights, OnlyFrozenModelsMayBeInt8) {
   EXPECT_EQ(read("trainer.reference_weights=int8"), "");
   EXPECT_EQ(read("trainer.reference_weights=same"), "");
   EXPECT_EQ(read("reward_model.weights=int8"), "");
-  const std::string trained = read("trainer.weights=int8");
-  EXPECT_NE(trained.find("trainer.weights"), std::string::npos) << trained;
+  const auto load = [](int64_t rank) {
+    return error_of([&] {
+      (void)load_run_policy(tiny_model().string(), WeightDType::kInt8, {.r = rank}, 1, std::nullopt);
+    });
+  };
+  EXPECT_NE(load(0).find("trainer.weights"), std::string::npos) << load(0);
+  EXPECT_EQ(load(2), "");
   const std::string unknown = read("trainer.reference_weights=int4");
   EXPECT_NE(unknown.find("trainer.reference_weights"), std::string::npos) << unknown;
 }

@@ -32,10 +32,8 @@ enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot, kFloat16, kInt8 };
 [[nodiscard]] const char* weight_dtype_name(WeightDType dtype);
 /// The inverse. @throws Error that lists the names.
 [[nodiscard]] WeightDType parse_weight_dtype(std::string_view name);
-/// All names, for options and configs of frozen models.
+/// All names, for options and configs. int8 is for frozen models.
 [[nodiscard]] const std::vector<std::string>& weight_dtype_names();
-/// Those that a model which is trained may have: all but int8.
-[[nodiscard]] const std::vector<std::string>& trained_weight_dtype_names();
 
 /// Whether a model gets gradients. A frozen model in 16 bits or int8 keeps no float32 copy of its
 /// matrices.

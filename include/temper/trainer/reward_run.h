@@ -54,8 +54,8 @@ struct RewardRunLength {
     v(seed, "seed", "Of everything random: same seed, same bits.");
     v(weights, "weights",
       "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both "
-      "sides (the fastest).",
-      trained_weight_dtype_names());
+      "sides (the fastest). Under an adapter there are no masters, and int8 is a choice too.",
+      weight_dtype_names());
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with.",
       ops::kernel_names());
     v(threads, "threads", "Threads; 0: all cores. No result depends on it.");

@@ -66,7 +66,7 @@ struct RoundedMoments {
   }
   /// `moment_half`. @param random  16 bits a lane.
   template <class D, class V = hn::Vec<D>, class U = hn::Vec<hn::RebindToUnsigned<D>>>
-  HWY_INLINE static void round(D d, V x, U random, uint16_t* p) {
+  HWY_INLINE static void round([[maybe_unused]] D d, V x, U random, uint16_t* p) {
     const hn::RebindToUnsigned<D> u;
     const U bits = hn::BitCast(u, x);
     const U sum = hn::IfThenElse(hn::RebindMask(u, hn::IsNaN(x)), hn::Or(bits, hn::Set(u, 0x400000u)),
