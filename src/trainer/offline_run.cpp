@@ -173,15 +173,14 @@ void give_reference(const OfflineRunConfig& c, OfflineTrainer& trainer, PolicyMo
     return;
   }
   const fs::path file = folder / kCacheFile;
-  if (checkpoint && trainer.load_cache(file, OfflineTrainer::cached_model(checkpoint->folder))) {
-    return;
-  }
+  const uint64_t known = checkpoint ? OfflineTrainer::cached_model(checkpoint->folder) : 0;
+  if (known != 0 && trainer.load_cache(file, known)) return;
   std::optional<ReferenceModel> loaded;
   if (!own) loaded = load_reference(c);
   if (own && base) loaded = ReferenceModel::adapter_off(policy);
   CausalLM& model = loaded ? loaded->lm() : policy.lm();
   const uint64_t hash = weights_hash(model);
-  TEMPER_CHECK(!checkpoint || hash == OfflineTrainer::cached_model(checkpoint->folder),
+  TEMPER_CHECK(known == 0 || hash == known,
                "[resume] the reference is not the model that the run began with");
   if (trainer.load_cache(file, hash)) return;
   log_info("computing the reference's log-probs once for all rows");

@@ -10,6 +10,7 @@
 #include "temper/core/file.h"
 #include "temper/formats/hf_folder.h"
 #include "temper/formats/safetensors.h"
+#include "temper/nn/adapter.h"
 #include "temper/trainer/adapter_run.h"
 #include "temper/trainer/offline.h"
 
@@ -172,6 +173,9 @@ uint64_t weights_hash(const CausalLM& model) {
     // What products read: the float32 master decides nothing beside a rounded copy.
     p->half.defined() ? add(p->half) : p->int8.defined() ? add(p->int8) : add(p->value);
     add(p->scales);
+  }
+  if (model.adapter_applied()) {
+    for (const Parameter* p : model.adapter()->parameters()) add(p->value);
   }
   return hash.value();
 }

@@ -192,6 +192,18 @@ TEST(Offline, HeldOutRowsAreScoredByTheSameLoss) {
   EXPECT_GT(m.at("eval/rewards/margins"), 0);
 }
 
+TEST(Offline, TheHashOfAModelCountsAnAdapterThatIsApplied) {
+  const auto adapted = [](uint64_t seed) {
+    AdapterConfig config;
+    config.r = 2;
+    return PolicyModel::load_with_adapter(tiny_model().string(), WeightDType::kFloat32, config, seed);
+  };
+  const PolicyModel one = adapted(1), again = adapted(1), other = adapted(2);
+  EXPECT_EQ(weights_hash(one.lm()), weights_hash(again.lm()));
+  EXPECT_NE(weights_hash(one.lm()), weights_hash(other.lm()));
+  EXPECT_EQ(weights_hash(ReferenceModel::adapter_off(one).lm()), weights_hash(tiny_policy().lm()));
+}
+
 TEST(Offline, RefusesWhatItCannotUse) {
   PolicyModel policy = tiny_policy();
   const auto error = [&](OfflineTrainer::Parts parts) {

@@ -158,7 +158,8 @@ class OfflineTrainer {
   State state_;
 };
 
-/// A hash of a model's weights as products read them: equal models, equal hashes.
+/// A hash of a model's weights as products read them, an applied adapter's included: equal models,
+/// equal hashes.
 [[nodiscard]] uint64_t weights_hash(const CausalLM& model);
 
 }  // namespace temper
