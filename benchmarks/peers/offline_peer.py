@@ -84,6 +84,7 @@ def serve(folder, method, dtype, reference):
     with tempfile.TemporaryDirectory() as output:
         trainer = make_trainer(method, model, tokenizer, work["texts"], reference, output)
         batch = next(iter(trainer.get_train_dataloader()))
+        trainer.current_gradient_accumulation_steps = 1  # What train() sets before its first step.
         optimizer = trainer.create_optimizer()
         parameters = [p for p in model.parameters() if p.requires_grad]
         print(json.dumps({"ready": True}), flush=True)
