@@ -2,22 +2,11 @@
 
 #include <algorithm>
 
+#include "append_segment.h"
 #include "temper/core/error.h"
 
 namespace temper {
 namespace {
-
-/// @return its first row.
-int32_t append_segment(TokenBatch& b, int32_t parent, std::span<const int32_t> ids,
-                       int64_t position) {
-  const auto start = static_cast<int32_t>(b.ids.size());
-  b.segments.push_back({parent, start, static_cast<int32_t>(ids.size()), -1});
-  for (const int32_t id : ids) {
-    b.ids.push_back(id);
-    b.positions.push_back(static_cast<int32_t>(position++));
-  }
-  return start;
-}
 
 /// A segment whose rows predict its own next tokens.
 void predict_inside(AnswerTokens& out, int32_t start, std::span<const int32_t> ids) {

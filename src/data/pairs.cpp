@@ -2,25 +2,10 @@
 
 #include <algorithm>
 
+#include "append_segment.h"
 #include "temper/core/error.h"
 
 namespace temper {
-namespace {
-
-/// @return the row of its last token.
-int32_t append_segment(TokenBatch& b, int32_t parent, std::span<const int32_t> ids,
-                       int64_t position) {
-  b.segments.push_back(
-      {parent, static_cast<int32_t>(b.ids.size()), static_cast<int32_t>(ids.size()), -1});
-  for (const int32_t id : ids) {
-    b.ids.push_back(id);
-    b.positions.push_back(static_cast<int32_t>(position++));
-  }
-  return static_cast<int32_t>(b.ids.size()) - 1;
-}
-
-}  // namespace
-
 int64_t TokenPair::rows() const {
   return std::ssize(shared) + std::ssize(chosen) + std::ssize(rejected);
 }
@@ -41,18 +26,21 @@ TokenPair token_pair(std::span<const int32_t> chosen, std::span<const int32_t> r
 
 PairBatch pack_pairs(std::span<const TokenPair* const> pairs) {
   PairBatch out;
+  const auto last_row = [&] { return static_cast<int32_t>(out.tokens.ids.size()) - 1; };
   for (const TokenPair* pair : pairs) {
     int32_t parent = -1;
     int32_t shared_end = -1;
     if (!pair->shared.empty()) {
       parent = static_cast<int32_t>(out.tokens.segments.size());
-      shared_end = append_segment(out.tokens, -1, pair->shared, 0);
+      (void)append_segment(out.tokens, -1, pair->shared, 0);
+      shared_end = last_row();
     }
     for (const auto* side : {&pair->chosen, &pair->rejected}) {
       TEMPER_CHECK(!side->empty() || parent >= 0, "[pack_pairs] a side has no tokens");
-      out.rows.push_back(side->empty()
-                             ? shared_end
-                             : append_segment(out.tokens, parent, *side, std::ssize(pair->shared)));
+      if (!side->empty()) {
+        (void)append_segment(out.tokens, parent, *side, std::ssize(pair->shared));
+      }
+      out.rows.push_back(side->empty() ? shared_end : last_row());
     }
   }
   return out;

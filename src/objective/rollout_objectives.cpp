@@ -1,9 +1,5 @@
 #include "temper/objective/rollout_objectives.h"
 
-#include <variant>
-
-#include "temper/core/config.h"
-#include "temper/core/error.h"
 #include "temper/objective/bnpo.h"
 #include "temper/objective/cispo.h"
 #include "temper/objective/dapo.h"
@@ -31,60 +27,6 @@ const std::vector<RolloutObjectiveEntry>& rollout_objectives() {
       rollout_objective<Ppo>("ppo", "Clipped surrogate for a critic's advantages; dual clipping."),
   };
   return table;
-}
-
-RolloutLoss::RolloutLoss(std::string_view name, std::span<const RolloutObjectiveEntry> table) {
-  select(name, table);
-}
-
-RolloutLoss::RolloutLoss(const RolloutLoss& other)
-    : name_(other.name_),
-      selected_(other.selected_),
-      choices_(other.choices_),
-      settings_(other.settings_->clone()) {}
-
-RolloutLoss& RolloutLoss::operator=(const RolloutLoss& other) {
-  if (this != &other) *this = RolloutLoss(other);
-  return *this;
-}
-
-void RolloutLoss::select(std::string_view name, std::span<const RolloutObjectiveEntry> table) {
-  std::vector<std::string> known;
-  const RolloutObjectiveEntry* found = nullptr;
-  for (const RolloutObjectiveEntry& entry : table) {
-    known.push_back(entry.name);
-    if (entry.name == name) found = &entry;
-  }
-  if (found == nullptr) {
-    const std::string nearest = nearest_name(name, known);
-    fail("[loss] unknown loss \"", name, "\"",
-         nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?");
-  }
-  choices_ = std::move(known);
-  name_ = name;
-  if (selected_ == name && settings_ != nullptr) return;
-  selected_ = name;
-  settings_ = found->settings();
-}
-
-void RolloutLoss::visit(ConfigVisitor& visitor) {
-  visitor(name_, "name", "The loss; its other settings depend on it.", choices_);
-  settings_->visit(visitor);
-}
-
-double RolloutLoss::setting(std::string_view name) const {
-  RolloutLoss copy = *this;
-  for (const ConfigField& f : config_fields(copy)) {
-    const bool number = std::holds_alternative<double*>(f.value);
-    if (number && f.name == name) return *std::get<double*>(f.value);
-  }
-  return 0;
-}
-
-RolloutObjective RolloutLoss::build() const {
-  TEMPER_CHECK(name_ == selected_, "[loss] the settings were read for \"", selected_,
-               "\", then the name was set to \"", name_, "\"; select the loss before its settings");
-  return settings_->build();
 }
 
 }  // namespace temper

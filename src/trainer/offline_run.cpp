@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <tuple>
 #include <utility>
 
-#include "temper/core/config.h"
+#include "config_source.h"
 #include "temper/core/error.h"
 #include "temper/core/log.h"
 #include "temper/core/threads.h"
@@ -18,7 +17,6 @@ namespace temper {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 constexpr const char* kCacheFile = "reference.safetensors";
 
 void check_settings(const OfflineRunConfig& c) {
@@ -259,22 +257,11 @@ OfflineRunConfig read_offline_config(std::string_view method, const std::string&
   for (const OfflineMethod& m : offline_methods()) {
     if (m.name == method) config.schedule.learning_rate = m.learning_rate;
   }
-  if (!json_text.empty()) {
-    Json json;
-    try {
-      json = Json::parse(json_text);
-    } catch (const Json::parse_error& e) {
-      fail(source, ": not valid JSON: ", e.what());
-    }
-    config_from_json(config_fields(config), json, source);
-  }
-  for (const auto& a : assignments) config_set(config_fields(config), a);
+  apply_settings(config, parse_config(json_text, source), source, assignments);
   return config;
 }
 
-std::string config_text(OfflineRunConfig config) {
-  return config_to_json(config_fields(config)).dump(2) + "\n";
-}
+std::string config_text(OfflineRunConfig config) { return text_of(config); }
 
 std::string describe_batch(const OfflineRunConfig& c) {
   const std::string length = c.trainer.steps > 0

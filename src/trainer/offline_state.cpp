@@ -6,6 +6,7 @@
 #include <span>
 
 #include "offline_rows.h"
+#include "state_file.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
 #include "temper/formats/hf_folder.h"
@@ -19,24 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-constexpr const char* kStateFile = "trainer.json";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kReferenceFolder = "reference";
-
-template <class T>
-T number(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  TEMPER_CHECK(it != json.end() && it->is_number(), "[resume] ", kStateFile, " has no number \"",
-               key, "\"");
-  return it->get<T>();
-}
-
-Json read_state(const fs::path& folder) {
-  Json state = Json::parse(read_text_file(folder / kStateFile), nullptr, false);
-  TEMPER_CHECK(state.is_object(), "[resume] ", (folder / kStateFile).string(),
-               " is not a JSON object");
-  return state;
-}
 
 int64_t predicted(const AnswerGroup& group) {
   int64_t n = 0;
@@ -234,7 +219,7 @@ bool OfflineTrainer::load_cache(const fs::path& file, uint64_t model_hash) {
 }
 
 uint64_t OfflineTrainer::cached_model(const fs::path& folder) {
-  return number<uint64_t>(read_state(folder), "cached_model");
+  return required<uint64_t>(read_state(folder), "cached_model");
 }
 
 void OfflineTrainer::save(const fs::path& folder) const {
@@ -260,18 +245,18 @@ void OfflineTrainer::save(const fs::path& folder) const {
 
 void OfflineTrainer::load(const fs::path& folder) {
   const Json state = read_state(folder);
-  TEMPER_CHECK(number<uint64_t>(state, "data_hash") == parts_.data.hash,
+  TEMPER_CHECK(required<uint64_t>(state, "data_hash") == parts_.data.hash,
                "[resume] the training rows are not those of the checkpoint: restore the data file "
                "and the data settings, or start a new run");
-  TEMPER_CHECK(number<uint64_t>(state, "seed") == parts_.seed,
+  TEMPER_CHECK(required<uint64_t>(state, "seed") == parts_.seed,
                "[resume] the seed is not that of the checkpoint");
-  state_.step = number<int64_t>(state, "step");
-  state_.num_tokens = number<double>(state, "num_tokens");
-  state_.ratio_sum = number<double>(state, "ratio_sum");
-  state_.ratio_count = number<double>(state, "ratio_count");
-  optimizer_.load(folder / kOptimizerFile, number<int64_t>(state, "optimizer_steps"));
+  state_.step = required<int64_t>(state, "step");
+  state_.num_tokens = required<double>(state, "num_tokens");
+  state_.ratio_sum = required<double>(state, "ratio_sum");
+  state_.ratio_count = required<double>(state, "ratio_count");
+  optimizer_.load(folder / kOptimizerFile, required<int64_t>(state, "optimizer_steps"));
   sampler_.restore(
-      {number<uint64_t>(state, "sampler_epoch"), number<uint64_t>(state, "sampler_position")});
+      {required<uint64_t>(state, "sampler_epoch"), required<uint64_t>(state, "sampler_position")});
   if (reference_ && parts_.config.ref_sync_every > 0) {
     reference_ = ReferenceModel::load((folder / kReferenceFolder).string(), policy_.lm().dtype());
   }

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <tuple>
 #include <utility>
 
-#include "temper/core/config.h"
+#include "config_source.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/trainer/run_folder.h"
@@ -17,7 +16,6 @@ namespace temper {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 void check_settings(const RewardRunConfig& c) {
   const auto at_least = [](const char* key, int64_t value, int64_t least) {
@@ -155,22 +153,11 @@ RunResult run(const RewardRunConfig& c, const RunOptions& options) {
 RewardRunConfig read_reward_config(const std::string& json_text, const std::string& source,
                                    const std::vector<std::string>& assignments) {
   RewardRunConfig config;
-  if (!json_text.empty()) {
-    Json json;
-    try {
-      json = Json::parse(json_text);
-    } catch (const Json::parse_error& e) {
-      fail(source, ": not valid JSON: ", e.what());
-    }
-    config_from_json(config_fields(config), json, source);
-  }
-  for (const auto& a : assignments) config_set(config_fields(config), a);
+  apply_settings(config, parse_config(json_text, source), source, assignments);
   return config;
 }
 
-std::string config_text(RewardRunConfig config) {
-  return config_to_json(config_fields(config)).dump(2) + "\n";
-}
+std::string config_text(RewardRunConfig config) { return text_of(config); }
 
 std::string describe_batch(const RewardRunConfig& c) {
   const std::string length = c.trainer.steps > 0

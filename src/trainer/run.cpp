@@ -17,24 +17,13 @@
 #include "temper/trainer/run_folder.h"
 #include "temper/trainer/tensorboard.h"
 #include "temper/version.h"
+#include "training_loop.h"
 
 namespace temper {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-
-/// The checkpoint to go on from. Makes no folder; one that cannot be used is refused here, before a
-/// model is loaded.
-std::optional<Checkpoint> find_checkpoint(const RunOptions& o) {
-  if (!o.resume) {
-    RunFolder::check_unused(o.output);
-    return std::nullopt;
-  }
-  if (!fs::exists(o.output)) return std::nullopt;
-  const RunFolder cleaned = RunFolder::resume(o.output);
-  return newest_complete_checkpoint(cleaned.path());
-}
 
 /// A trainer over a policy; the rest is the algorithm's.
 using MakeTrainer =

@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "temper/core/config.h"
+#include "config_source.h"
 #include "temper/core/error.h"
 
 namespace temper {
@@ -35,25 +35,12 @@ Config read_config(const std::string& json_text, const std::string& source,
                    const std::vector<std::string>& assignments, RolloutLoss& (*loss)(Config&),
                    const char* section) {
   Config config;
-  Json json = Json::object();
-  if (!json_text.empty()) {
-    try {
-      json = Json::parse(json_text);
-    } catch (const Json::parse_error& e) {
-      fail(source, ": not valid JSON: ", e.what());
-    }
-  }
+  const Json json = parse_config(json_text, source);
   select_loss(loss(config), section, json, assignments);
-  config_from_json(config_fields(config), json, source);
-  for (const auto& a : assignments) config_set(config_fields(config), a);
+  apply_settings(config, json, source, assignments);
   if (!config.data_path.empty()) config.task.path = config.data_path;
   config.data_path.clear();
   return config;
-}
-
-template <class Config>
-std::string text_of(Config& config) {
-  return config_to_json(config_fields(config)).dump(2) + "\n";
 }
 
 std::string describe(const OnlineRunConfig& c, const OnlineConfig& o) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "temper/objective/objective.h"
+#include "temper/objective/picked_loss.h"
 
 namespace temper {
 
@@ -24,6 +25,7 @@ class ObjectiveSettings {
 
 /// One row of the table of losses.
 struct RolloutObjectiveEntry {
+  using Settings = ObjectiveSettings;
   std::string name;
   std::string doc;  ///< One line.
   std::unique_ptr<ObjectiveSettings> (*settings)();  ///< Fresh settings with the defaults.
@@ -53,42 +55,24 @@ template <RolloutLossType Loss>
 /// and appends a row.
 [[nodiscard]] const std::vector<RolloutObjectiveEntry>& rollout_objectives();
 
-/// A loss picked by name, with its settings: a config part like any other, and copyable.
+/// A loss over rollouts, picked by name, with its settings.
 ///
 ///     RolloutLoss loss("cispo");                       // its defaults
 ///     config_set(config_fields(loss), "ratio_max=4");
 ///     RolloutObjective objective = loss.build();
-///
-/// Which settings exist depends on the name. Read the name first (`select`), then the fields; a
-/// `name` field that then says something else is an error of `build`.
-class RolloutLoss {
+class RolloutLoss : public PickedLoss<RolloutObjectiveEntry> {
  public:
   /// @throws Error for an unknown name, with the nearest known one.
   explicit RolloutLoss(std::string_view name = "dapo",
-                       std::span<const RolloutObjectiveEntry> table = rollout_objectives());
-  RolloutLoss(const RolloutLoss& other);
-  RolloutLoss& operator=(const RolloutLoss& other);
-  RolloutLoss(RolloutLoss&&) noexcept = default;
-  RolloutLoss& operator=(RolloutLoss&&) noexcept = default;
-  ~RolloutLoss() = default;
+                       std::span<const RolloutObjectiveEntry> table = rollout_objectives())
+      : PickedLoss(name, table) {}
 
-  /// Takes the named loss with its defaults; settings made before are dropped, unless the name is
-  /// already that one.
   void select(std::string_view name,
-              std::span<const RolloutObjectiveEntry> table = rollout_objectives());
-  [[nodiscard]] const std::string& name() const { return name_; }
-
-  /// Declares `name` and then the selected loss's fields.
-  void visit(ConfigVisitor& visitor);
-  /// A number among its settings; 0 where the loss has none of that name.
-  [[nodiscard]] double setting(std::string_view name) const;
-  [[nodiscard]] RolloutObjective build() const;
-
- private:
-  std::string name_;      ///< The field.
-  std::string selected_;  ///< The loss that `settings_` belongs to.
-  std::vector<std::string> choices_;
-  std::unique_ptr<ObjectiveSettings> settings_;
+              std::span<const RolloutObjectiveEntry> table = rollout_objectives()) {
+    PickedLoss::select(name, table);
+  }
+  /// @throws Error for settings out of range.
+  [[nodiscard]] RolloutObjective build() const { return settings().build(); }
 };
 
 }  // namespace temper
