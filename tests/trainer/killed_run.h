@@ -1,6 +1,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "temper/core/error.h"
+#include "temper/core/file.h"
 #include "temper/trainer/jsonl_observer.h"
 
 namespace temper::testing_trainer {
@@ -75,6 +77,58 @@ inline bool is_saving(const std::filesystem::path& run, int64_t step, int64_t la
     if (std::filesystem::exists(run / "checkpoints" / concat(".step-", s, ".partial"))) return true;
   }
   return false;
+}
+
+/// How a run is killed again and again.
+struct Killings {
+  int rounds = 4;
+  int64_t stride = 3;  ///< Steps between kills; the first comes at step 2.
+  int64_t steps = 12;  ///< Of the whole run, with a checkpoint after each.
+  int least = 2;       ///< Kills that must have met a living run.
+};
+
+/// Runs `temper train ...` (the words, less --output) once undisturbed and once with kills, and
+/// expects the same model, metrics and evaluations of both.
+inline void expect_same_after_kills(const std::filesystem::path& folder,
+                                    const std::vector<std::string>& algorithm,
+                                    const std::vector<std::string>& settings, const Killings& k) {
+  const auto start = [&](const std::filesystem::path& output, bool resume) {
+    std::vector<std::string> words = algorithm;
+    words.insert(words.end(), {"--output", output.string()});
+    if (resume) words.emplace_back("--resume");
+    for (const std::string& s : settings) {
+      if (!resume) words.insert(words.end(), {"--set", s});
+    }
+    return start_program(words, output.string() + ".log");
+  };
+  const auto log = [](const std::filesystem::path& output) {
+    return read_text_file(output.string() + ".log");
+  };
+  const auto whole = folder / "whole", broken = folder / "broken";
+  ASSERT_EQ(wait_for(start(whole, false), [] { return false; }), 0) << log(whole);
+  bool resume = false;
+  int kills = 0;
+  for (int round = 0; round < k.rounds; ++round) {
+    const int64_t step = 2 + k.stride * round;
+    // Odd rounds: the moment a checkpoint's first bytes are there. Even: when its step was logged.
+    const auto now = [&] {
+      return round % 2 == 1 ? is_saving(broken, step, k.steps)
+                            : lines_in(broken / "metrics.jsonl") >= step;
+    };
+    const int code = wait_for(start(broken, resume), now);
+    ASSERT_TRUE(code == -1 || code == 0) << code << log(broken);
+    if (code == 0) break;
+    ++kills;
+    resume = std::filesystem::exists(broken / "config.json");
+  }
+  EXPECT_GE(kills, k.least);
+  ASSERT_EQ(wait_for(start(broken, resume), [] { return false; }), 0) << log(broken);
+  EXPECT_EQ(read_text_file(whole / "model/model.safetensors"),
+            read_text_file(broken / "model/model.safetensors"));
+  EXPECT_EQ(lines_in(whole / "metrics.jsonl"), k.steps);
+  for (const char* name : {"metrics.jsonl", "eval.jsonl"}) {
+    EXPECT_EQ(lasting_lines(whole / name), lasting_lines(broken / name)) << name;
+  }
 }
 
 }  // namespace temper::testing_trainer

@@ -145,46 +145,9 @@ TEST(RewardRun, AnotherFileIsNotGoneOnWith) {
 
 TEST(RewardKilled, EndsAsARunThatNeverWas) {
   const TemporaryFolder folder;
-  const RunCase c(folder);
-  constexpr int64_t kSteps = 20;
-  const auto start = [&](const fs::path& output, bool resume) {
-    std::vector<std::string> words{"train", "reward", "--output", output.string()};
-    if (resume) words.emplace_back("--resume");
-    for (const std::string& s : c.settings) {
-      if (!resume) words.insert(words.end(), {"--set", s});
-    }
-    for (const char* s : {"trainer.checkpoint_every=1", "eval.every=4"}) {
-      if (!resume) words.insert(words.end(), {"--set", s});
-    }
-    return start_program(words, output.string() + ".log");
-  };
-  const fs::path whole = folder.path() / "whole", broken = folder.path() / "broken";
-  ASSERT_EQ(wait_for(start(whole, false), [] { return false; }), 0)
-      << read_text_file(whole.string() + ".log");
-  bool resume = false;
-  int kills = 0;
-  for (int round = 0; round < 5; ++round) {
-    const int64_t step = 2 + 4 * round;
-    // Odd rounds: the moment a checkpoint's first bytes are there. Even: when its step was logged.
-    const auto now = [&] {
-      return round % 2 == 1 ? is_saving(broken, step, kSteps)
-                            : lines_in(broken / "metrics.jsonl") >= step;
-    };
-    const int code = wait_for(start(broken, resume), now);
-    ASSERT_TRUE(code == -1 || code == 0) << code << read_text_file(broken.string() + ".log");
-    if (code == 0) break;
-    ++kills;
-    resume = fs::exists(broken / "config.json");
-  }
-  EXPECT_GE(kills, 3);
-  ASSERT_EQ(wait_for(start(broken, resume), [] { return false; }), 0)
-      << read_text_file(broken.string() + ".log");
-  EXPECT_EQ(read_text_file(whole / "model/model.safetensors"),
-            read_text_file(broken / "model/model.safetensors"));
-  EXPECT_EQ(lines_in(whole / "metrics.jsonl"), kSteps);
-  for (const char* name : {"metrics.jsonl", "eval.jsonl"}) {
-    EXPECT_EQ(lasting_lines(whole / name), lasting_lines(broken / name)) << name;
-  }
+  std::vector<std::string> settings = RunCase(folder).settings;
+  settings.insert(settings.end(), {"trainer.checkpoint_every=1", "eval.every=4"});
+  expect_same_after_kills(folder.path(), {"train", "reward"}, settings, {.rounds = 5, .stride = 4, .steps = 20, .least = 3});
 }
 
 }  // namespace
