@@ -1,5 +1,6 @@
 #include "temper/trainer/labeler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -67,10 +68,30 @@ Labeler reward_labeler(std::vector<NamedReward> rewards) {
   return out;
 }
 
-double preference_by_marks(double first, double second) {
+double bradley_terry(double first, double second) {
+  return 1 / (1 + std::exp(second - first));
+}
+
+double preference_by_marks(const Labeler& labeler, double first, double second) {
   if (std::isnan(first) || std::isnan(second)) return kNone;
+  if (labeler.link) return labeler.link(first, second);
   if (first == second) return 0.5;
   return first > second ? 1 : 0;
+}
+
+Labeler penalize_cut_answers(Labeler labeler, double penalty) {
+  if (penalty == 0) return labeler;
+  TEMPER_CHECK(labeler.scores, "[labeler] ", labeler.name,
+               " gives no marks that a penalty could be taken off");
+  labeler.scores = [scores = std::move(labeler.scores),
+                    penalty](std::span<const Completion> answers) {
+    std::vector<float> marks = scores(answers);
+    for (size_t i = 0; i < std::min(marks.size(), answers.size()); ++i) {
+      if (answers[i].truncated) marks[i] -= static_cast<float>(penalty);
+    }
+    return marks;
+  };
+  return labeler;
 }
 
 std::vector<double> preferences(const Labeler& labeler, std::span<const AnswerPair> pairs) {
@@ -82,7 +103,7 @@ std::vector<double> preferences(const Labeler& labeler, std::span<const AnswerPa
     for (const AnswerPair& pair : pairs) answers.insert(answers.end(), {pair.first, pair.second});
     const std::vector<double> marks = marks_by_scores(labeler, answers);
     for (size_t i = 0; i < pairs.size(); ++i) {
-      out.push_back(preference_by_marks(marks[2 * i], marks[2 * i + 1]));
+      out.push_back(preference_by_marks(labeler, marks[2 * i], marks[2 * i + 1]));
     }
     return out;
   }

@@ -22,9 +22,11 @@ struct Labeler {
   std::string name;
   /// A mark for each completion, higher is better, NaN = none. May be empty.
   RewardFn scores;
-  /// P(the first answer is preferred) of each pair, in [0, 1], NaN = no label. Empty: 1, 1/2 or 0,
-  /// as the first answer's mark is above, equal to or below the second's.
+  /// P(the first answer is preferred) of each pair, in [0, 1], NaN = no label. Empty: by their marks.
   std::function<std::vector<double>(std::span<const AnswerPair>)> prefer;
+  /// How two marks become that probability where `prefer` is empty. Empty: 1, 1/2 or 0, as the first
+  /// mark is above, equal to or below the second; `bradley_terry` for marks that are log-odds.
+  std::function<double(double first, double second)> link;
 };
 
 /// Marks by the weighted sum of rewards, rules and reward models alike (`total_rewards`): a function
@@ -32,8 +34,15 @@ struct Labeler {
 /// @throws Error if there is no reward. The labeler throws as `score` does (RewardTimeout, too).
 [[nodiscard]] Labeler reward_labeler(std::vector<NamedReward> rewards);
 
-/// 1, 1/2 or 0 as `first` is above, equal to or below `second`; NaN where one of them is NaN.
-[[nodiscard]] double preference_by_marks(double first, double second);
+/// sigmoid(first - second) (Bradley and Terry 1952): what the marks of a reward model mean.
+[[nodiscard]] double bradley_terry(double first, double second);
+
+/// P(the first is preferred) by two marks, as the labeler links them; NaN where one of them is NaN.
+[[nodiscard]] double preference_by_marks(const Labeler& labeler, double first, double second);
+
+/// The labeler with `penalty` taken off the marks of answers that the length limit cut. @throws Error
+/// for a labeler without marks and a penalty other than 0.
+[[nodiscard]] Labeler penalize_cut_answers(Labeler labeler, double penalty);
 
 /// P(the first is preferred) of each pair, NaN where there is no label.
 /// @throws Error, naming the labeler, if it has no function, returns another number of labels than
