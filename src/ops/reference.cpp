@@ -21,6 +21,8 @@ const kernels::KernelTable& reference_kernels() {
       .tree_attention_backward = reference::tree_attention_backward,
       .linear_logprob = reference::linear_logprob,
       .linear_logprob_backward = reference::linear_logprob_backward,
+      .linear_divergence = reference::linear_divergence,
+      .linear_divergence_train = reference::linear_divergence_train,
       .linear_sample = reference::linear_sample,
       .sampling_distribution = reference::sampling_distribution,
       .kl_penalty = reference::kl_penalty,

@@ -12,6 +12,7 @@
 #include "temper/kernels/group_advantages.h"
 #include "temper/kernels/kl_penalty.h"
 #include "temper/kernels/linear.h"
+#include "temper/kernels/linear_divergence.h"
 #include "temper/kernels/linear_logprob.h"
 #include "temper/kernels/masked_stats.h"
 #include "temper/kernels/rms_norm.h"
@@ -39,6 +40,8 @@ void tree_attention(const kernels::TreeAttentionArgs& a);
 void tree_attention_backward(const kernels::TreeAttentionBackwardArgs& a);
 void linear_logprob(const kernels::LinearLogprobArgs& a);
 void linear_logprob_backward(const kernels::LinearLogprobBackwardArgs& a);
+void linear_divergence(const kernels::LinearDivergenceArgs& a);
+void linear_divergence_train(const kernels::LinearDivergenceTrainArgs& a);
 void linear_sample(const kernels::LinearSampleArgs& a);
 void sampling_distribution(std::span<const float> logits, const kernels::SamplingParams& p,
                            std::span<const int32_t> seen, std::span<float> probabilities);

@@ -9,6 +9,7 @@
 #include "temper/kernels/gae.h"
 #include "temper/kernels/group_advantages.h"
 #include "temper/kernels/kl_penalty.h"
+#include "temper/kernels/linear_divergence.h"
 #include "temper/kernels/masked_stats.h"
 #include "temper/kernels/rms_norm.h"
 #include "temper/kernels/rope.h"
@@ -47,6 +48,8 @@ KernelTable counting_table() {
   count(t.tree_attention_backward);
   count(t.linear_logprob);
   count(t.linear_logprob_backward);
+  count(t.linear_divergence);
+  count(t.linear_divergence_train);
   count(t.linear_sample);
   count(t.sampling_distribution);
   count(t.kl_penalty);
@@ -116,6 +119,12 @@ Calls layers() {
   };
 }
 
+/// The case's head on both sides.
+kernels::LinearDivergenceArgs both(const HeadCase& head) {
+  const kernels::DivergenceSide side{head.hidden.data(), 2, head.head.packed()};
+  return {.student = side, .teacher = side, .rows = 1, .divergence = d.data()};
+}
+
 Calls attention_and_head() {
   static const AttentionCase attention = AttentionCase::causal(1, 1, 1, 8);
   static const HeadCase head(1, 3, 2, Stored::kFloat32);
@@ -131,6 +140,13 @@ Calls attention_and_head() {
             kernels::linear_logprob_backward,
             {.logprob = Floats(1), .entropy = Floats(1), .max = Floats(1), .log_sum = Floats(1)},
             false);
+      },
+      [] { kernels::linear_divergence(both(head)); },
+      [] {
+        kernels::linear_divergence_train({.forward = both(head),
+                                          .ddivergence = a.data(),
+                                          .dhidden = c.data(),
+                                          .dhidden_stride = 2});
       },
       [] {
         const kernels::SampleRow row{&rule, {}, 0.5};

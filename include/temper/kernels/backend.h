@@ -12,6 +12,8 @@ struct KlPenaltyArgs;
 struct LinearArgs;
 struct LinearBackwardInputArgs;
 struct LinearBackwardWeightArgs;
+struct LinearDivergenceArgs;
+struct LinearDivergenceTrainArgs;
 struct LinearLogprobArgs;
 struct LinearLogprobBackwardArgs;
 struct LinearSampleArgs;
@@ -46,6 +48,8 @@ struct KernelTable {
   void (*tree_attention_backward)(const TreeAttentionBackwardArgs&) = nullptr;
   void (*linear_logprob)(const LinearLogprobArgs&) = nullptr;
   void (*linear_logprob_backward)(const LinearLogprobBackwardArgs&) = nullptr;
+  void (*linear_divergence)(const LinearDivergenceArgs&) = nullptr;
+  void (*linear_divergence_train)(const LinearDivergenceTrainArgs&) = nullptr;
   void (*linear_sample)(const LinearSampleArgs&) = nullptr;
   void (*sampling_distribution)(std::span<const float>, const SamplingParams&,
                                 std::span<const int32_t>, std::span<float>) = nullptr;

@@ -30,13 +30,6 @@ struct RowGradient {
   float inverse_softcap;  // 0: none.
 };
 
-/// 1 - (capped logit / softcap)^2, the slope of the cap; 0 for -inf.
-HWY_INLINE VF cap_slope(VF z, float inverse_softcap) {
-  const DF d;
-  const VF t = hn::Mul(z, hn::Set(d, inverse_softcap));
-  return hn::Max(hn::NegMulAdd(t, t, hn::Set(d, 1.0f)), hn::Zero(d));
-}
-
 /// Logits become dz, the target's own term apart: dz_v = -p_v (constant + e x - c (x - y)) / T with
 /// x = ln p_v and y = ln q_v.
 template <bool kCap, bool kKl>

@@ -31,6 +31,13 @@ HWY_INLINE void finish_logits(float* z, int64_t support, int64_t padded, float s
   std::fill(z + support, z + padded, -INFINITY);
 }
 
+/// 1 - (capped logit / softcap)^2, the slope of the cap; 0 for -inf.
+HWY_INLINE VF cap_slope(VF z, float inverse_softcap) {
+  const DF d;
+  const VF t = hn::Mul(z, hn::Set(d, inverse_softcap));
+  return hn::Max(hn::NegMulAdd(t, t, hn::Set(d, 1.0f)), hn::Zero(d));
+}
+
 /// z[0, padded) with columns at and past the vocabulary set to -inf; padded a multiple of 32.
 /// `chunk_sums`, if given, gets sum exp(x) of each chunk of kLogitChunk columns.
 HWY_INLINE RowStats row_stats(const float* z, int64_t padded, float inverse_temperature,
