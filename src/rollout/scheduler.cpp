@@ -1,16 +1,33 @@
 #include "scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "temper/core/error.h"
 
 namespace temper {
 
-Scheduler::Scheduler(const RolloutRequest& request, const RolloutConfig& config, KvStore& kv,
-                     RolloutStats& stats)
-    : request_(request), config_(config), kv_(kv), stats_(stats) {
+Scheduler::Scheduler(const RolloutRequest& request, const RolloutConfig& config,
+                     std::vector<KvStore*> stores, RolloutStats& stats)
+    : request_(request), config_(config), stores_(std::move(stores)), stats_(stats) {
   groups_.resize(request.prompts.size());
   sequences_.resize(request.prompts.size() * static_cast<size_t>(request.group_size));
+}
+
+int32_t Scheduler::open(int32_t parent) {
+  int32_t node = -1;
+  for (KvStore* kv : stores_) node = kv->open(parent);
+  return node;
+}
+
+void Scheduler::close(int32_t node) {
+  for (KvStore* kv : stores_) kv->close(node);
+}
+
+bool Scheduler::reserve(int32_t node, int64_t rows) {
+  bool there = true;
+  for (KvStore* kv : stores_) there = kv->reserve(node, rows) && there;
+  return there;
 }
 
 void Scheduler::append_rows(int32_t node, std::span<const int32_t> ids, int64_t position,
@@ -29,7 +46,7 @@ bool Scheduler::preempt_after(int64_t sequence) {
   for (int64_t s = std::ssize(sequences_) - 1; s > sequence; --s) {
     Sequence& q = sequences_[static_cast<size_t>(s)];
     if (q.node < 0) continue;
-    kv_.close(q.node);
+    close(q.node);
     stats_.recomputed_tokens += q.fed;
     stats_.preemptions++;
     q.node = -1;
@@ -49,7 +66,7 @@ void Scheduler::drop_idle_prompts(int64_t keep_group) {
       used = used || sequences_[static_cast<size_t>(g * request_.group_size + i)].node >= 0;
     }
     if (used) continue;
-    kv_.close(group.node);
+    close(group.node);
     stats_.recomputed_tokens += group.fed;
     group.node = -1;
     group.fed = 0;
@@ -59,10 +76,10 @@ void Scheduler::drop_idle_prompts(int64_t keep_group) {
 
 /// Room for `rows` more tokens, if need be at the cost of sequences after `keep_from`.
 bool Scheduler::make_room(int32_t node, int64_t rows, int64_t keep_from) {
-  while (!kv_.reserve(node, rows)) {
-    const int64_t before = kv_.free_pages();
+  while (!reserve(node, rows)) {
+    const int64_t before = stores_.front()->free_pages();
     if (!preempt_after(keep_from)) drop_idle_prompts(keep_from / request_.group_size);
-    if (kv_.free_pages() == before) return false;
+    if (stores_.front()->free_pages() == before) return false;
   }
   return true;
 }
@@ -70,14 +87,14 @@ bool Scheduler::make_room(int32_t node, int64_t rows, int64_t keep_from) {
 /// Computes as much of a prompt as the budget allows. False when memory is short.
 bool Scheduler::feed_prompt(int64_t g, int64_t& budget, Work& work) {
   Group& group = groups_[static_cast<size_t>(g)];
-  if (group.node < 0) group.node = kv_.open(-1);
+  if (group.node < 0) group.node = open(-1);
   const auto& ids = prompt(g);
   const int64_t rows = std::min<int64_t>(budget, std::ssize(ids) - group.fed);
   if (rows == 0) return true;
   const int64_t first = g * request_.group_size;
   if (!make_room(group.node, rows, first + request_.group_size - 1)) {
     if (group.fed == 0) {
-      kv_.close(group.node);
+      close(group.node);
       group.node = -1;
     }
     return false;
@@ -99,11 +116,11 @@ bool Scheduler::feed_prompt(int64_t g, int64_t& budget, Work& work) {
 bool Scheduler::feed_sequence(int64_t s, Work& work) {
   Sequence& q = sequences_[static_cast<size_t>(s)];
   const int64_t g = s / request_.group_size;
-  if (q.node < 0) q.node = kv_.open(groups_[static_cast<size_t>(g)].node);
+  if (q.node < 0) q.node = open(groups_[static_cast<size_t>(g)].node);
   const int64_t rows = std::ssize(q.ids) - q.fed;
   if (!make_room(q.node, rows, s)) {
     if (q.fed == 0) {
-      kv_.close(q.node);
+      close(q.node);
       q.node = -1;
     }
     return false;
@@ -148,10 +165,10 @@ void Scheduler::record(int64_t sequence, int32_t token, bool ended) {
   if (!ended) return;
   q.ended = true;
   ++ended_;
-  if (q.node >= 0) kv_.close(q.node);
+  if (q.node >= 0) close(q.node);
   q.node = -1;
   if (++group.ended == request_.group_size && group.node >= 0) {
-    kv_.close(group.node);
+    close(group.node);
     group.node = -1;
   }
 }

@@ -11,13 +11,15 @@
 
 namespace temper {
 
-/// Decides which tokens the next forward computes, within the KvStore's memory.
+/// Decides which tokens the next forward computes, within the KvStores' memory. Stores of several
+/// models that read the same texts hold the same nodes: what is done to one is done to all.
 /// Older groups go first; when memory runs out the youngest running sequence gives its pages back
 /// and is computed again later, so the oldest always gets on.
 class Scheduler {
  public:
-  Scheduler(const RolloutRequest& request, const RolloutConfig& config, KvStore& kv,
-            RolloutStats& stats);
+  /// @param stores  empty, with equally many pages.
+  Scheduler(const RolloutRequest& request, const RolloutConfig& config,
+            std::vector<KvStore*> stores, RolloutStats& stats);
 
   /// A row of the next forward that tokens are drawn from.
   struct Draw {
@@ -53,6 +55,9 @@ class Scheduler {
   [[nodiscard]] const std::vector<int32_t>& prompt(int64_t group) const {
     return request_.prompts[static_cast<size_t>(group)];
   }
+  [[nodiscard]] int32_t open(int32_t parent);
+  void close(int32_t node);
+  [[nodiscard]] bool reserve(int32_t node, int64_t rows);
   [[nodiscard]] bool make_room(int32_t node, int64_t rows, int64_t keep_from);
   [[nodiscard]] bool preempt_after(int64_t sequence);
   [[nodiscard]] bool feed_prompt(int64_t group, int64_t& budget, Work& work);
@@ -62,7 +67,7 @@ class Scheduler {
 
   const RolloutRequest& request_;
   const RolloutConfig& config_;
-  KvStore& kv_;
+  std::vector<KvStore*> stores_;
   RolloutStats& stats_;
   std::vector<Group> groups_;
   std::vector<Sequence> sequences_;

@@ -60,7 +60,7 @@ class StandIn {
       : request_(request),
         config_(config),
         kv_(1, 1, pages),
-        scheduler_(request.rollout, config, kv_, stats),
+        scheduler_(request.rollout, config, {&kv_}, stats),
         ready_(request.rollout.prompts.size()),
         ids(request.lengths.size()) {}
 
@@ -232,7 +232,7 @@ TEST(Scheduler, SaysWhenOneCompletionDoesNotFit) {
   const RolloutConfig config{.max_new_tokens = 40};
   KvStore kv(1, 1, 1);
   RolloutStats stats;
-  Scheduler scheduler(request.rollout, config, kv, stats);
+  Scheduler scheduler(request.rollout, config, {&kv}, stats);
   EXPECT_NE(
       error_of([&] { (void)scheduler.next(); }).find("[rollout] rollout.kv_memory_mb is too small"),
       std::string::npos);
