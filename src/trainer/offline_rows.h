@@ -11,6 +11,9 @@ namespace temper {
 [[nodiscard]] AnswerTokens pack_rows_of(const std::vector<AnswerGroup>& groups,
                                         const std::vector<size_t>& list, bool prompts = false);
 
+/// Tokens of all answers that something predicts.
+[[nodiscard]] int64_t predicted_tokens(const AnswerGroup& group);
+
 /// Each row's prompt with the answer of the row before it in its block of the file, the first one's
 /// with the last's (TRL's rule): texts that nobody wrote together.
 [[nodiscard]] std::vector<AnswerGroup> mismatched_rows(const std::vector<AnswerGroup>& groups,

@@ -23,12 +23,6 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kReferenceFolder = "reference";
 
-int64_t predicted(const AnswerGroup& group) {
-  int64_t n = 0;
-  for (size_t a = 0; a < group.answers.size(); ++a) n += group.predicted(a);
-  return n;
-}
-
 /// The rows that steps [0, steps) take.
 std::vector<size_t> visited(PromptSampler sampler, int64_t steps, int64_t per_step, size_t count) {
   std::set<size_t> seen;
@@ -43,52 +37,6 @@ std::vector<size_t> all_of(size_t count) {
   for (size_t i = 0; i < count; ++i) out[i] = i;
   return out;
 }
-
-/// Scores rows by a model, into what they keep.
-class Filler {
- public:
-  Filler(CausalLM& model, int64_t limit, std::function<void(int64_t)> done)
-      : model_(model), limit_(limit), done_(std::move(done)) {}
-
-  void fill(ReferencedRows& rows, const std::vector<size_t>& list) {
-    rows.logprobs.assign(rows.groups.size(), {});
-    for (const auto& part : cut_rows(rows.groups, list, limit_)) {
-      const auto scores = run(rows.groups, part);
-      for (size_t i = 0; i < part.size(); ++i) rows.logprobs[part[i]] = scores[i];
-      done_(std::ssize(part));
-    }
-    if (rows.mismatched.empty()) return;
-    rows.mismatched_logprobs.assign(rows.groups.size(), 0);
-    for (const auto& part : cut_rows(rows.mismatched, list, limit_)) {
-      const auto scores = run(rows.mismatched, part);
-      for (size_t i = 0; i < part.size(); ++i) {
-        double sum = 0;
-        for (const float v : scores[i]) sum += static_cast<double>(v);
-        rows.mismatched_logprobs[part[i]] = sum;
-      }
-    }
-  }
-
- private:
-  std::vector<std::vector<float>> run(const std::vector<AnswerGroup>& groups,
-                                      const std::vector<size_t>& part) {
-    const AnswerTokens packed = pack_rows_of(groups, part);
-    const at::Tensor scores =
-        score(model_, packed.tokens, {packed.rows, packed.targets}, 1.0).logprobs;
-    const float* p = scores.const_data_ptr<float>();
-    std::vector<std::vector<float>> out;
-    for (const size_t i : part) {
-      const int64_t n = predicted(groups[i]);
-      out.emplace_back(p, p + n);
-      p += n;
-    }
-    return out;
-  }
-
-  CausalLM& model_;
-  int64_t limit_;
-  std::function<void(int64_t)> done_;
-};
 
 /// The cache as flat tensors: lengths tell which rows are in it.
 struct FlatCache {
@@ -131,7 +79,7 @@ bool unflatten(const FlatCache& flat, const std::vector<size_t>& list, Reference
   size_t at = 0;
   for (size_t i = 0; i < count; ++i) {
     if (flat.lengths[i] == 0) continue;
-    const auto n = static_cast<size_t>(predicted(rows.groups[i]));
+    const auto n = static_cast<size_t>(predicted_tokens(rows.groups[i]));
     if (std::cmp_not_equal(flat.lengths[i], n) || at + n > flat.logprobs.size()) return false;
     const auto from = flat.logprobs.begin() + static_cast<std::ptrdiff_t>(at);
     logprobs[i].assign(from, from + static_cast<std::ptrdiff_t>(n));
@@ -171,12 +119,12 @@ void OfflineTrainer::cache_reference(CausalLM& model,
                             parts_.total_steps, parts_.config.rows_per_step, rows_.groups.size());
   const int64_t all = std::ssize(list) + std::ssize(held_out_.groups);
   int64_t done = 0;
-  Filler filler(model, parts_.config.micro_batch_tokens, [&](int64_t rows) {
+  const auto report = [&](int64_t rows) {
     done += rows;
     if (progress) progress(done, all);
-  });
-  filler.fill(rows_, list);
-  filler.fill(held_out_, all_of(held_out_.groups.size()));
+  };
+  learner_.fill_reference(rows_, list, model, report);
+  learner_.fill_reference(held_out_, all_of(held_out_.groups.size()), model, report);
 }
 
 void OfflineTrainer::save_cache(const fs::path& file, uint64_t model_hash) {
@@ -224,17 +172,17 @@ uint64_t OfflineTrainer::cached_model(const fs::path& folder) {
 
 void OfflineTrainer::save(const fs::path& folder) const {
   save_run_policy(policy_, folder);
-  optimizer_.save(folder / kOptimizerFile);
-  if (reference_ && parts_.config.ref_sync_every > 0) {
-    write_hf_folder(folder / kReferenceFolder, policy_.source(), reference_->lm().write_tensors(),
+  learner_.optimizer().save(folder / kOptimizerFile);
+  if (learner_.reference() && parts_.config.ref_sync_every > 0) {
+    write_hf_folder(folder / kReferenceFolder, policy_.source(), learner_.reference()->lm().write_tensors(),
                     {});
   }
   const PromptSampler::State sampler = sampler_.state();
   const Json state{{"step", state_.step},
                    {"num_tokens", state_.num_tokens},
-                   {"ratio_sum", state_.ratio_sum},
-                   {"ratio_count", state_.ratio_count},
-                   {"optimizer_steps", optimizer_.steps()},
+                   {"ratio_sum", learner_.running_ratio().sum},
+                   {"ratio_count", learner_.running_ratio().count},
+                   {"optimizer_steps", learner_.optimizer().steps()},
                    {"sampler_epoch", sampler.epoch},
                    {"sampler_position", sampler.position},
                    {"cached_model", state_.cached_model},
@@ -252,20 +200,20 @@ void OfflineTrainer::load(const fs::path& folder) {
                "[resume] the seed is not that of the checkpoint");
   state_.step = required<int64_t>(state, "step");
   state_.num_tokens = required<double>(state, "num_tokens");
-  state_.ratio_sum = required<double>(state, "ratio_sum");
-  state_.ratio_count = required<double>(state, "ratio_count");
-  optimizer_.load(folder / kOptimizerFile, required<int64_t>(state, "optimizer_steps"));
+  learner_.running_ratio().sum = required<double>(state, "ratio_sum");
+  learner_.running_ratio().count = required<double>(state, "ratio_count");
+  learner_.optimizer().load(folder / kOptimizerFile, required<int64_t>(state, "optimizer_steps"));
   sampler_.restore(
       {required<uint64_t>(state, "sampler_epoch"), required<uint64_t>(state, "sampler_position")});
-  if (reference_ && parts_.config.ref_sync_every > 0) {
-    reference_ = ReferenceModel::load((folder / kReferenceFolder).string(), policy_.lm().dtype());
+  if (learner_.reference() && parts_.config.ref_sync_every > 0) {
+    learner_.reference() = ReferenceModel::load((folder / kReferenceFolder).string(), policy_.lm().dtype());
   }
 }
 
 uint64_t OfflineTrainer::checkpoint_bytes() const {
   const uint64_t policy = run_policy_bytes(policy_);
-  const uint64_t copies = reference_ && parts_.config.ref_sync_every > 0 ? 2 : 1;
-  return copies * policy + optimizer_.bytes() + (uint64_t{1} << 22);
+  const uint64_t copies = learner_.reference() && parts_.config.ref_sync_every > 0 ? 2 : 1;
+  return copies * policy + learner_.optimizer().bytes() + (uint64_t{1} << 22);
 }
 
 }  // namespace temper

@@ -11,10 +11,8 @@
 #include "temper/core/metrics.h"
 #include "temper/data/dataset.h"
 #include "temper/nn/models.h"
-#include "temper/nn/scoring.h"
-#include "temper/objective/offline_objectives.h"
+#include "temper/trainer/answer_learner.h"
 #include "temper/trainer/answer_tokens.h"
-#include "temper/trainer/optimizer.h"
 #include "temper/trainer/schedule.h"
 
 namespace temper {
@@ -53,15 +51,6 @@ struct OfflineConfig {
   void validate() const;
 };
 
-/// Rows, and what a frozen reference says of their tokens.
-struct ReferencedRows {
-  std::vector<AnswerGroup> groups;
-  /// [groups] for KTO's baseline: the prompt of a row with the answer of its neighbour, else empty.
-  std::vector<AnswerGroup> mismatched;
-  std::vector<std::vector<float>> logprobs;   ///< [groups][predicted tokens]; empty: not known.
-  std::vector<double> mismatched_logprobs;    ///< [groups] sums; empty: not known.
-};
-
 /// Trains a policy on given answers: supervised fine-tuning, DPO and its family, KTO, ... as the
 /// objective says. A step's result does not depend on how it is cut into micro-batches or on the
 /// number of threads; the order of rows is keyed by (seed, epoch), so a trainer restored from a
@@ -88,7 +77,9 @@ class OfflineTrainer {
   [[nodiscard]] bool wants_reference() const;
   /// A model that scores each micro-batch. @throws Error when the config says "cached".
   void set_reference(ReferenceModel reference);
-  [[nodiscard]] const std::optional<ReferenceModel>& reference() const { return reference_; }
+  [[nodiscard]] const std::optional<ReferenceModel>& reference() const {
+    return learner_.reference();
+  }
   /// Computes the log-probs of every row that the run will visit, and of the held-out ones, by
   /// `model`. @param progress  (rows done, all rows), or null.
   void cache_reference(CausalLM& model, const std::function<void(int64_t, int64_t)>& progress);
@@ -123,38 +114,19 @@ class OfflineTrainer {
   [[nodiscard]] uint64_t checkpoint_bytes() const;
 
  private:
-  using RowList = std::vector<size_t>;
+  using RowList = AnswerLearner::RowList;
   struct State {
     int64_t step = 0;
     double num_tokens = 0;
-    double ratio_sum = 0;    ///< Of all log-ratios so far (BCO).
-    double ratio_count = 0;
     uint64_t cached_model = 0;  ///< Hash of the model that the cache is of; 0: there is none.
   };
-  struct Sums {
-    MetricSums metrics;
-    double loss = 0;
-  };
-  [[nodiscard]] AnswerTotals totals(const ReferencedRows& rows, const RowList& list) const;
-  [[nodiscard]] AnswerBatch make_batch(const ReferencedRows& rows, const RowList& list,
-                                       const AnswerTokens& packed, const AnswerTotals& totals) const;
-  [[nodiscard]] std::vector<RowList> cut(const ReferencedRows& rows, const RowList& list) const;
-  [[nodiscard]] AnswerSums answer_sums(const ReferencedRows& rows, const RowList& list) const;
-  [[nodiscard]] double kto_baseline(const ReferencedRows& rows, const RowList& list) const;
-  void prepare(const ReferencedRows& rows, const RowList& list, AnswerTotals& totals,
-               AnswerSums& sums, State& state) const;
-  void run_micro_batch(const RowList& list, const AnswerTotals& totals, Sums& sums);
-  [[nodiscard]] LossOutput evaluate_loss(const AnswerBatch& batch, const at::Tensor& scores,
-                                         at::Tensor& leaf) const;
 
   PolicyModel& policy_;
   Parts parts_;
   ReferencedRows rows_;
   ReferencedRows held_out_;
-  std::optional<ReferenceModel> reference_;
-  Optimizer optimizer_;
+  AnswerLearner learner_;
   PromptSampler sampler_;
-  ScoringTape tape_;
   State state_;
 };
 
