@@ -30,6 +30,7 @@ void add_inspect(CLI::App& app, int& code);
 void add_report(CLI::App& app, int& code);
 void add_check(CLI::App& app, int& code);
 void add_data(CLI::App& app, int& code);
+void add_judge(CLI::App& app, int& code);
 
 /// `--kernels cpu|reference`: which implementation computes.
 void add_kernels_option(CLI::App* cmd, std::string& kernels);

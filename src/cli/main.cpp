@@ -51,6 +51,7 @@ int run(int argc, char** argv) {
   add_report(app, code);
   add_check(app, code);
   add_data(app, code);
+  add_judge(app, code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
