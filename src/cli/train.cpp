@@ -11,6 +11,7 @@
 #include "temper/core/error.h"
 #include "temper/core/file.h"
 #include "temper/trainer/offline_run.h"
+#include "temper/trainer/preference_run.h"
 #include "temper/trainer/report.h"
 #include "temper/trainer/reward_run.h"
 #include "temper/trainer/run.h"
@@ -139,6 +140,24 @@ void add_offline_methods(CLI::App* group, int& code) {
   }
 }
 
+void add_preference_methods(CLI::App* group, int& code) {
+  for (const PreferenceMethod& m : preference_methods()) {
+    const std::string name = m.name;
+    add_algorithm<PreferenceRunConfig>(
+        group, name,
+        m.doc + "\nExample: temper train " + name + " --model M --output runs/" + name +
+            " --set task.name=arithmetic --set trainer.steps=200\n"
+            "Who judges: reward.functions (rules), reward_model.models (trained by temper train "
+            "reward), or both.\n--keys lists every key with its default and meaning.",
+        {[name](const std::string& text, const std::string& source,
+                const std::vector<std::string>& assignments) {
+           return read_preference_config(name, text, source, assignments);
+         },
+         train_preference},
+        code);
+  }
+}
+
 }  // namespace
 
 void add_train(CLI::App& app, int& code) {
@@ -172,6 +191,7 @@ void add_train(CLI::App& app, int& code) {
       "--keys lists every key with its default and meaning.",
       {read_reward_config, train_reward}, code);
   add_offline_methods(group, code);
+  add_preference_methods(group, code);
 }
 
 }  // namespace temper::cli

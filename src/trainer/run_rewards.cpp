@@ -62,6 +62,41 @@ ModelRewards load_model_rewards(const ModelRewardConfig& config, const Reference
   return out;
 }
 
+namespace {
+
+/// Rewards of rules: the task's own where the config names neither rules nor models.
+RewardConfig rules_of(const RewardSources& s) {
+  RewardConfig rules = s.config.reward;
+  if (rules.functions.empty() && s.models.models.empty()) {
+    rules.functions = s.task.default_rewards;
+  }
+  return rules;
+}
+
+}  // namespace
+
+bool has_rewards(const RewardSources& s) {
+  return !s.extra.empty() || !rules_of(s).functions.empty() || !s.models.models.empty();
+}
+
+std::vector<NamedReward> run_rewards(const RewardSources& s) {
+  TEMPER_CHECK(has_rewards(s), "reward.functions is empty and task ", s.config.task.name,
+               " has no reward of its own: name one (--keys lists them), or a model in "
+               "reward_model.models");
+  const RewardConfig rules = rules_of(s);
+  std::vector<NamedReward> out = s.extra;
+  if (!rules.functions.empty()) {
+    const auto named = make_rewards(rules, s.config.rollout.max_new_tokens);
+    out.insert(out.end(), named.begin(), named.end());
+  }
+  out = in_time(std::move(out), s.config.reward.timeout_seconds);
+  if (!s.models.models.empty()) {
+    out.push_back({"reward_model", model_reward(s.models, s.config.reward_model, s.policy),
+                   s.config.reward_model.weight});
+  }
+  return out;
+}
+
 std::vector<NamedReward> in_time(std::vector<NamedReward> rewards, double seconds) {
   TEMPER_CHECK(seconds >= 0, "reward.timeout_seconds must be at least 0, got ", seconds);
   if (seconds == 0) return rewards;

@@ -18,6 +18,20 @@ struct ModelRewards {
 [[nodiscard]] ModelRewards load_model_rewards(const ModelRewardConfig& config,
                                               const ReferenceModel* reference);
 
+/// What a run's rewards are made of.
+struct RewardSources {
+  const OnlineRunConfig& config;
+  const Task& task;
+  const std::vector<NamedReward>& extra;  ///< Those that come with the run's options.
+  const ModelRewards& models;
+  const PolicyModel& policy;
+};
+/// Whether the config names rewards of its own, or the task has some.
+[[nodiscard]] bool has_rewards(const RewardSources& sources);
+/// The extra ones, those of rules (the task's where none is named), and that of models, in this
+/// order. @throws Error where there is none.
+[[nodiscard]] std::vector<NamedReward> run_rewards(const RewardSources& sources);
+
 /// The rewards with `timeout_seconds`, where that is set. @throws Error for one below 0.
 [[nodiscard]] std::vector<NamedReward> in_time(std::vector<NamedReward> rewards, double seconds);
 

@@ -32,6 +32,7 @@ TrainingLoop::TrainingLoop(LoopTrainer& trainer, LoopSettings settings, const Ru
                            const std::optional<Checkpoint>& checkpoint)
     : trainer_(trainer),
       settings_(std::move(settings)),
+      diagnosis_(settings_.diagnosis),
       options_(options),
       folder_(options.resume ? RunFolder::resume(options.output)
                              : RunFolder::create(options.output)) {
@@ -49,6 +50,9 @@ void TrainingLoop::restore(const Checkpoint& checkpoint) {
                  " but the checkpoint was trained with ", then, ": set trainer.", key, "=", then,
                  ", or use --force to go on with other numbers");
   }
+  TEMPER_CHECK(state.contains("diagnosis"), "[resume] run.json of ", checkpoint.folder.string(),
+               " is damaged");
+  diagnosis_.restore(state["diagnosis"]);
   best_score_ = state.value("best_score", best_score_);
   best_step_ = state.value("best_step", best_step_);
   log_info("resuming after step ", trainer_.steps_done(), " of ", trainer_.total_steps());
@@ -92,8 +96,13 @@ void TrainingLoop::one_step() {
   const double seconds = metrics.at("step_time");
   result_.train_seconds += seconds;
   const StepEvent event{
-      trainer_.steps_done(), trainer_.total_steps(), seconds, trainer_.epoch(), metrics, {}};
+      trainer_.steps_done(), trainer_.total_steps(), seconds, trainer_.epoch(), metrics,
+      trainer_.samples()};
   each([&](Observer& o) { o.on_step(event); });
+  for (const Alarm& alarm : diagnosis_.check(trainer_.steps_done(), metrics)) {
+    each([&](Observer& o) { o.on_alarm(alarm); });
+    if (alarm.stop) result_.reason = alarm.sentence;
+  }
   if (options_.stop_requested && options_.stop_requested()) result_.reason = "stopped on request";
   after_step();
 }
@@ -119,7 +128,8 @@ void TrainingLoop::after_step() {
 void TrainingLoop::checkpoint() {
   CheckpointWriter writer = folder_.begin(trainer_.steps_done(), trainer_.checkpoint_bytes());
   trainer_.save(writer.folder());
-  const Json state{{"best_score", best_score_},
+  const Json state{{"diagnosis", diagnosis_.state()},
+                   {"best_score", best_score_},
                    {"best_step", best_step_},
                    {"weights", settings_.weights},
                    {"kernels", settings_.kernels}};

@@ -5,8 +5,10 @@
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 
+#include "temper/trainer/diagnosis.h"
 #include "temper/trainer/run.h"
 #include "temper/trainer/run_folder.h"
 
@@ -25,6 +27,8 @@ class LoopTrainer {
   [[nodiscard]] virtual double epoch() const = 0;
   /// One optimizer step; metrics hold step_time.
   [[nodiscard]] virtual Metrics step() = 0;
+  /// Completions of that step, for people to read.
+  [[nodiscard]] virtual std::span<const SampleCompletion> samples() const { return {}; }
   /// Scores held-out data; nothing where there is none.
   [[nodiscard]] virtual std::optional<HeldOutScore> evaluate() = 0;
   /// Of two evaluations the one with the higher number is better.
@@ -47,6 +51,7 @@ struct LoopSettings {
   std::string eval_data;  ///< Name of the held-out data.
   std::string weights;    ///< What a resumed run must have, unless forced.
   std::string kernels;
+  DiagnosisConfig diagnosis = {};
 };
 
 /// Steps, evaluations, checkpoints, report: a run over a trainer that only has to know its step.
@@ -70,6 +75,7 @@ class TrainingLoop {
 
   LoopTrainer& trainer_;
   LoopSettings settings_;
+  Diagnosis diagnosis_;
   const RunOptions& options_;
   RunFolder folder_;
   RunResult result_;

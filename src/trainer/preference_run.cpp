@@ -1,0 +1,261 @@
+#include "temper/trainer/preference_run.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "run_labeler.h"
+#include "run_rewards.h"
+#include "temper/core/error.h"
+#include "temper/core/threads.h"
+#include "temper/ops/reference.h"
+#include "training_loop.h"
+
+namespace temper {
+namespace {
+
+namespace fs = std::filesystem;
+
+Opponent opponent_of(const std::string& loss) {
+  if (loss == "xpo") return Opponent::kReference;
+  return loss == "nash_md" ? Opponent::kMixture : Opponent::kPolicy;
+}
+
+void check_run(const PreferenceRunConfig& c) {
+  const auto at_least = [](const char* key, int64_t value, int64_t least) {
+    TEMPER_CHECK(value >= least, key, " must be at least ", least, ", got ", value);
+  };
+  at_least("trainer.steps", c.trainer.steps, 1);
+  at_least("trainer.seed", c.trainer.seed, 0);
+  at_least("trainer.checkpoint_every", c.trainer.checkpoint_every, 0);
+  at_least("trainer.keep_last", c.trainer.keep_last, 1);
+  at_least("trainer.samples_per_step", c.trainer.samples_per_step, 0);
+  at_least("eval.every", c.eval.every, -1);
+  c.preference.validate();
+}
+
+/// Settings that do not go with the loss.
+void check_method(const PreferenceRunConfig& c) {
+  const PreferenceConfig& p = c.preference;
+  const std::string& loss = c.loss.name();
+  const bool opponent = opponent_of(loss) != Opponent::kPolicy;
+  TEMPER_CHECK(!opponent || p.reference == "initial", "preference.reference=round gives ", loss,
+               " an opponent that is the policy itself: leave it at initial");
+  TEMPER_CHECK(!opponent || p.file_share == 0, "preference.file_share must be 0 for ", loss,
+               ": given pairs do not say whose answers they are");
+  TEMPER_CHECK(loss != "nash_md" || p.replay_rows == 0,
+               "preference.replay_rows must be 0 for nash_md: a policy gradient needs the answers of "
+               "the present policy");
+  TEMPER_CHECK(p.file_share == 0 || !c.pairs.path.empty(),
+               "preference.file_share is ", p.file_share, ", but pairs.path names no file");
+  TEMPER_CHECK(c.pairs.path.empty() || p.file_share > 0, "pairs.path is set, but "
+               "preference.file_share is 0: nothing would be read from it");
+}
+
+WeightDType weights_of(const PreferenceRunConfig& c) {
+  return parse_weight_dtype(c.trainer.weights);
+}
+
+WeightDType reference_weights(const PreferenceRunConfig& c) {
+  const std::string& name = c.trainer.reference_weights;
+  return name == "same" ? weights_of(c) : parse_weight_dtype(name);
+}
+
+/// The model as the run began; nothing where none is asked.
+std::optional<ReferenceModel> initial_reference(const PreferenceRunConfig& c,
+                                                const PolicyModel& policy, bool resumed) {
+  const bool asked = c.loss.needs().reference && c.preference.reference == "initial";
+  const bool shared = c.reward_model.share_reference || !c.trainer.reference_file.empty();
+  TEMPER_CHECK(asked || !shared, "reward_model.share_reference and trainer.reference_file need "
+               "preference.reference=initial: the run keeps no other model");
+  if (!asked) return std::nullopt;
+  if (!c.trainer.reference_file.empty()) {
+    return ReferenceModel::map_or_write(c.model, reference_weights(c), c.trainer.reference_file);
+  }
+  const bool moved = resumed && policy.lm().adapter() == nullptr;
+  if (moved) return ReferenceModel::load(c.model, reference_weights(c));
+  return run_reference(policy, reference_weights(c));
+}
+
+std::unique_ptr<PairSource> file_pairs(const PreferenceRunConfig& c, const ModelText& text,
+                                       int64_t rows) {
+  CompletionReadOptions read = c.pairs.read;
+  if (read.transcripts == "auto" && !text.has_template()) read.transcripts = "text";
+  return std::make_unique<FilePairs>(
+      tokenize_answer_pairs(read_completions(c.pairs.path, read), text, c.pairs.limit), rows,
+      static_cast<uint64_t>(c.trainer.seed));
+}
+
+/// Where a run's rows come from. @param sampled  says how the policy's own are made.
+std::unique_ptr<PairSource> make_source(const PreferenceRunConfig& c, PolicyModel& policy,
+                                        SampledPairs::Parts sampled) {
+  const PreferenceConfig& p = c.preference;
+  const int64_t all = p.sampling.prompts_per_round;
+  const auto given = static_cast<int64_t>(p.file_share * static_cast<double>(all) + 0.5);
+  std::vector<std::unique_ptr<PairSource>> sources;
+  sampled.config.prompts_per_round = all - given;
+  if (given < all) sources.push_back(std::make_unique<SampledPairs>(policy, std::move(sampled)));
+  if (p.replay_rows > 0 && !sources.empty()) {
+    sources[0] = std::make_unique<ReplayedPairs>(std::move(sources[0]),
+                                                 ReplayConfig{p.replay_rows, p.replay_steps},
+                                                 static_cast<uint64_t>(c.trainer.seed));
+  }
+  if (given > 0) sources.push_back(file_pairs(c, policy.text(), given));
+  if (sources.size() == 1) return std::move(sources[0]);
+  return std::make_unique<MixedPairs>(std::move(sources));
+}
+
+Metrics constants_of(const PreferenceRunConfig& c) {
+  Metrics m{{"beta", c.loss.setting("beta")}};
+  if (c.loss.name() == "xpo") m["alpha"] = c.loss.setting("alpha");
+  if (c.loss.name() == "nash_md") m["mixture_coef"] = c.preference.sampling.mixture_coef;
+  return m;
+}
+
+/// A preference trainer as a loop sees it.
+class PreferenceLoop final : public LoopTrainer {
+ public:
+  struct Evaluated {
+    std::vector<Example> examples;
+    std::vector<NamedReward> rewards;
+  };
+  PreferenceLoop(PreferenceTrainer& trainer, PolicyModel& policy, const PreferenceRunConfig& config,
+                 Evaluated held_out)
+      : trainer_(trainer),
+        policy_(policy),
+        config_(config),
+        held_out_(std::move(held_out)),
+        probe_(AnswerProbe::make(config.probe, policy.text())) {}
+  int64_t steps_done() const override { return trainer_.steps_done(); }
+  int64_t total_steps() const override { return trainer_.total_steps(); }
+  double epoch() const override { return trainer_.epoch(); }
+  Metrics step() override {
+    Metrics m = trainer_.step();
+    if (probe_) probe_->add_to(m, trainer_.steps_done(), policy_.lm());
+    return m;
+  }
+  std::span<const SampleCompletion> samples() const override {
+    const auto& all = trainer_.samples();
+    return std::span(all).first(
+        std::min(all.size(), static_cast<size_t>(config_.trainer.samples_per_step)));
+  }
+  std::optional<HeldOutScore> evaluate() override {
+    if (held_out_.examples.empty() || held_out_.rewards.empty()) return std::nullopt;
+    EvalResult e = ask(config_.eval.temperature);
+    if (config_.eval.greedy_too) {
+      for (const auto& [name, value] : ask(0).metrics) {
+        e.metrics["eval/greedy" + name.substr(std::string_view("eval").size())] = value;
+      }
+    }
+    return HeldOutScore{e.correct, e.count, e.metrics};
+  }
+  double goodness(const HeldOutScore& score) const override {
+    return static_cast<double>(score.correct);
+  }
+  void save(const fs::path& folder) const override { trainer_.save(folder); }
+  uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
+  fs::path save_model(const fs::path& run) const override {
+    return save_trained_policy(policy_, config_.adapter, run);
+  }
+
+ private:
+  EvalResult ask(double temperature) {
+    RolloutConfig rollout = config_.rollout;
+    rollout.temperature = temperature;
+    return temper::evaluate(policy_, held_out_.examples, held_out_.rewards, rollout,
+                            trainer_.parts().seed, static_cast<uint32_t>(trainer_.steps_done()));
+  }
+
+  PreferenceTrainer& trainer_;
+  PolicyModel& policy_;
+  const PreferenceRunConfig& config_;
+  Evaluated held_out_;
+  std::optional<AnswerProbe> probe_;
+};
+
+std::string model_line(const PreferenceRunConfig& c, const PolicyModel& policy) {
+  int64_t parameters = 0;
+  for (const auto& p : policy.lm().parameters()) parameters += p->n * p->k;
+  const std::string adapter = adapter_line(policy);
+  return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters, ",
+                adapter.empty() ? "" : adapter + ", ", c.trainer.weights,
+                c.trainer.kernels == "cpu" ? "" : ", reference kernels");
+}
+
+PreferenceTrainer::Parts trainer_parts(const PreferenceRunConfig& c) {
+  PreferenceTrainer::Parts p;
+  p.config = c.preference;
+  p.objective = c.loss.build();
+  p.needs = c.loss.needs();
+  p.optimizer = c.optimizer;
+  p.schedule = c.schedule;
+  p.beta = c.loss.setting("beta");
+  p.constants = constants_of(c);
+  p.total_steps = c.trainer.steps;
+  p.seed = static_cast<uint64_t>(c.trainer.seed);
+  return p;
+}
+
+LoopSettings loop_settings(const PreferenceRunConfig& c, const PolicyModel& policy,
+                           const std::string& held_out) {
+  LoopSettings s;
+  s.eval_every = c.eval.every;
+  s.checkpoint_every = c.trainer.checkpoint_every;
+  s.keep_last = c.trainer.keep_last;
+  s.keep_best = c.trainer.keep_best;
+  s.save_model = c.trainer.save_model;
+  s.config = config_text(c);
+  s.model = model_line(c, policy);
+  s.eval_data = held_out;
+  s.weights = c.trainer.weights;
+  s.kernels = c.trainer.kernels;
+  s.diagnosis = c.diagnosis;
+  return s;
+}
+
+RunResult run(const PreferenceRunConfig& c, const RunOptions& options) {
+  const auto checkpoint = find_checkpoint(options);
+  const auto from = checkpoint ? std::optional(checkpoint->folder) : std::nullopt;
+  Task task = make_task(c.task);
+  PolicyModel policy = load_run_policy(c.model, weights_of(c), c.adapter,
+                                       static_cast<uint64_t>(c.trainer.seed), from);
+  const auto reference = initial_reference(c, policy, checkpoint.has_value());
+  const ModelRewards models = load_model_rewards(c.reward_model, reference ? &*reference : nullptr);
+  const RewardSources sources{c, task, options.rewards, models, policy};
+  std::vector<NamedReward> rewards;
+  if (has_rewards(sources)) rewards = run_rewards(sources);
+  SampledPairs::Parts sampled;
+  sampled.config = c.preference.sampling;
+  sampled.rollout = c.rollout;
+  sampled.prompts = task.train;
+  sampled.labeler = make_run_labeler({c.labeler, rewards, policy});
+  sampled.opponent = opponent_of(c.loss.name());
+  sampled.reference = reference;
+  sampled.seed = static_cast<uint64_t>(c.trainer.seed);
+  PreferenceTrainer::Parts parts = trainer_parts(c);
+  parts.reference = reference;
+  parts.source = make_source(c, policy, std::move(sampled));
+  PreferenceTrainer trainer(policy, std::move(parts));
+  std::vector<Example> held_out = task.held_out.examples;
+  const auto most = static_cast<size_t>(std::max<int64_t>(0, c.eval.prompts));
+  if (most > 0 && held_out.size() > most) held_out.resize(most);
+  PreferenceLoop loop(trainer, policy, c, {std::move(held_out), rewards});
+  if (checkpoint) trainer.load(checkpoint->folder);
+  LoopSettings settings = loop_settings(c, policy, task.held_out.source);
+  return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
+}
+
+}  // namespace
+
+RunResult train_preference(const PreferenceRunConfig& config, const RunOptions& options) {
+  TEMPER_CHECK(!config.model.empty(),
+               "no model was named: give --model or the config key \"model\"");
+  TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
+  check_run(config);
+  check_method(config);
+  if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
+  const ops::KernelScope kernels(config.trainer.kernels);
+  return run(config, options);
+}
+
+}  // namespace temper
