@@ -20,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 
 struct ExactOptions {
   std::string model;
+  std::string adapter;
   std::string precision = "all";
   int64_t tokens = 20000;
   int64_t seed = 42;
@@ -84,6 +85,7 @@ void print_table(const ExactnessReport& r) {
 int check_exact(const ExactOptions& o) {
   TEMPER_CHECK(o.tokens >= 1, "--tokens must be at least 1, got ", o.tokens);
   ExactnessOptions options{.tokens = o.tokens, .seed = static_cast<uint64_t>(o.seed)};
+  options.adapter = o.adapter;
   if (o.precision != "all") options.weights = {parse_weight_dtype(o.precision)};
   const ModelSource source = open_model(o.model);
   ExactnessReport r;
@@ -129,6 +131,8 @@ void add_check(CLI::App& app, int& code) {
       "Example: temper check exact --model M --tokens 20000 --json");
   auto o = std::make_shared<ExactOptions>();
   cmd->add_option("--model", o->model, "GGUF file, Hugging Face folder or hub id")->required();
+  cmd->add_option("--adapter", o->adapter, "Folder of an adapter in PEFT's format that is applied")
+      ->type_name("FOLDER");
   cmd->add_option("--tokens", o->tokens, "Tokens to sample at least, over all conditions")
       ->capture_default_str();
   cmd->add_option("--precision", o->precision, "What products read; all: each in turn")

@@ -40,7 +40,7 @@ PolicyModel load(const SampleOptions& o) {
 void add_model_options(CLI::App* cmd, SampleOptions& o) {
   cmd->add_option("--model", o.model, "GGUF file, Hugging Face folder or hub id")->required();
   cmd->add_option("--adapter", o.adapter, "Folder of an adapter in PEFT's format, applied to the model");
-  cmd->add_option("--weights", o.weights, "What matrix products read: float32, a bf16, float16 or int8 copy, or bf16 on both sides (fastest)")
+  cmd->add_option("--weights", o.weights, "What matrix products read: float32, a bf16, float16, int8 or q4 copy, or bf16 on both sides (fastest)")
       ->check(CLI::IsMember(weight_dtype_names()))
       ->capture_default_str();
   add_kernels_option(cmd, o.kernels);

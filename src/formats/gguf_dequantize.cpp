@@ -165,6 +165,31 @@ GgmlBlock ggml_block(GgmlType type) {
   return f != nullptr ? f->block : GgmlBlock{};
 }
 
+std::optional<WeightBlocks> ggml_unpack(GgmlType type, std::span<const std::byte> blocks) {
+  const bool q8 = type == GgmlType::kQ8_0, q4_1 = type == GgmlType::kQ4_1;
+  if (!q8 && !q4_1 && type != GgmlType::kQ4_0) return std::nullopt;
+  const auto bytes = static_cast<size_t>(ggml_block(type).bytes);
+  const size_t count = blocks.size() / bytes;
+  WeightBlocks out;
+  out.bits = q8 ? 8 : 4;
+  out.codes.resize(count * 32);
+  out.scales.resize(count);
+  if (q4_1) out.minimums.resize(count);
+  const auto half = [](const std::byte* p) {
+    return static_cast<uint16_t>(byte_at(p, 0) | byte_at(p, 1) << 8);
+  };
+  for (size_t b = 0; b < count; ++b) {
+    const std::byte* p = blocks.data() + b * bytes;
+    out.scales[b] = half(p);
+    if (q4_1) out.minimums[b] = half(p + 2);
+    const std::byte* codes = p + (q4_1 ? 4 : 2);
+    for (size_t j = 0; j < 32; ++j) {
+      out.codes[b * 32 + j] = static_cast<uint8_t>(q8 ? byte_at(codes, j) : nibble(codes, j));
+    }
+  }
+  return out;
+}
+
 void ggml_dequantize(GgmlType type, std::span<const std::byte> blocks, std::span<float> out) {
   const Format* f = find_format(type);
   TEMPER_CHECK(f != nullptr, "[ggml_dequantize] ", ggml_type_name(static_cast<uint32_t>(type)),

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <utility>
@@ -101,6 +102,26 @@ class GgufWeights : public WeightSource {
                         out.subspan(static_cast<size_t>(r) * row_floats, row_floats));
       }
     });
+  }
+
+  bool quantized(std::string_view name) const override {
+    return ggml_block(at(name).tensor.type).weights > 1;
+  }
+
+  std::optional<WeightBlocks> read_blocks(std::string_view name) const override {
+    const Entry& entry = at(name);
+    const GgufTensor& tensor = entry.tensor;
+    if (ggml_block(tensor.type).weights != 32 || tensor.shape.size() != 2) return std::nullopt;
+    const int64_t rows = tensor.shape[0];
+    if (rows == 0) return std::nullopt;
+    const size_t row_bytes = tensor.data.size() / static_cast<size_t>(rows);
+    std::vector<std::byte> ordered(tensor.data.size());
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto from = static_cast<size_t>(stored_row(r, entry.head_dim));
+      const auto row = tensor.data.subspan(from * row_bytes, row_bytes);
+      std::copy(row.begin(), row.end(), ordered.begin() + static_cast<int64_t>(row_bytes) * r);
+    }
+    return ggml_unpack(tensor.type, ordered);
   }
 
  private:

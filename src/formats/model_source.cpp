@@ -67,6 +67,12 @@ fs::path find_in_hub_cache(std::string_view id) {
   return snapshot;
 }
 
+bool WeightSource::quantized(std::string_view /*name*/) const { return false; }
+
+std::optional<WeightBlocks> WeightSource::read_blocks(std::string_view /*name*/) const {
+  return std::nullopt;
+}
+
 ModelSource open_model(std::string_view spec) {
   const fs::path path{std::string(spec)};
   std::error_code error;

@@ -5,6 +5,7 @@
 
 #include "json_util.h"
 #include "temper/core/error.h"
+#include "temper/core/safe_regex.h"
 #include "temper/formats/peft.h"
 
 namespace temper {
@@ -62,10 +63,23 @@ constexpr std::string_view kKnown[] = {
     "auto_mapping",   "peft_version",        "revision",
     "inference_mode", "layers_to_transform", "layers_pattern",
     "megatron_core",  "qalora_group_size",   "exclude_modules",
-    "eva_config",     "runtime_config"};
+    "eva_config",     "runtime_config",      "use_dora",
+    "modules_to_save"};
 
 /// Ways to draw the first A and B that leave the base's weights as they are.
 constexpr std::string_view kPlainInits[] = {"gaussian", "eva", "orthogonal"};
+
+/// The scalar head of a scoring model is saved whole; PEFT lists it by its possible names.
+void check_saved_modules(const detail::JsonObject& object, bool scores) {
+  const Json* saved = object.find("modules_to_save");
+  if (saved == nullptr || is_off(*saved)) return;
+  const bool heads = scores && saved->is_array() &&
+                     std::all_of(saved->begin(), saved->end(), [](const Json& name) {
+                       return name == "score" || name == "classifier";
+                     });
+  TEMPER_CHECK(heads, "[adapter] ", object.source(), ": modules_to_save is ", saved->dump(),
+               "; only the head of a scoring model (task_type SEQ_CLS) is supported");
+}
 
 void check_supported(const Json& json, const detail::JsonObject& object) {
   const std::string& source = object.source();
@@ -76,7 +90,10 @@ void check_supported(const Json& json, const detail::JsonObject& object) {
   };
   TEMPER_CHECK(object.text("peft_type") == "LORA", "[adapter] ", source, ": peft_type is ",
                object.text("peft_type").value_or("missing"), "; only LORA is supported");
-  must_be("task_type", "CAUSAL_LM");
+  const auto task = object.text("task_type");
+  TEMPER_CHECK(!task || *task == "CAUSAL_LM" || *task == "SEQ_CLS", "[adapter] ", source,
+               ": task_type is \"", *task, "\"; only CAUSAL_LM and SEQ_CLS are supported");
+  check_saved_modules(object, task == "SEQ_CLS");
   must_be("bias", "none");
   if (const Json* init = object.find("init_lora_weights"); init != nullptr) {
     const bool plain = init->is_boolean() ||
@@ -92,22 +109,25 @@ void check_supported(const Json& json, const detail::JsonObject& object) {
   }
 }
 
-/// "all-linear", a list of names, or a regular expression: then the weight file says it all.
-std::vector<std::string> read_targets(const detail::JsonObject& object) {
+/// "all-linear", a list of names, or a regular expression. With none of them the weight file says it
+/// all.
+void read_targets(const detail::JsonObject& object, AdapterConfig& config) {
   const Json* targets = object.find("target_modules");
-  if (targets == nullptr || targets->is_string()) {
-    const bool all = targets != nullptr && targets->get<std::string>() == "all-linear";
-    return all ? std::vector<std::string>{"all-linear"} : std::vector<std::string>{};
+  config.target_modules.clear();
+  if (targets == nullptr) return;
+  if (targets->is_string()) {
+    const auto text = targets->get<std::string>();
+    text == "all-linear" ? config.target_modules.push_back(text)
+                         : static_cast<void>(config.target_pattern = text);
+    return;
   }
   TEMPER_CHECK(targets->is_array() && !targets->empty(), "[adapter] ", object.source(),
                ": target_modules must be a list of names or a string");
-  std::vector<std::string> names;
   for (const Json& name : *targets) {
     TEMPER_CHECK(name.is_string(), "[adapter] ", object.source(),
                  ": target_modules must list strings, got ", name.type_name());
-    names.push_back(name.get<std::string>());
+    config.target_modules.push_back(name.get<std::string>());
   }
-  return names;
 }
 
 template <class T, class Read>
@@ -145,6 +165,7 @@ void AdapterConfig::validate() const {
   check_rank("r", r);
   check_alpha("alpha", alpha);
   TEMPER_CHECK(dropout >= 0 && dropout < 1, "[adapter] dropout must be in [0, 1), got ", dropout);
+  if (!target_pattern.empty()) (void)SafeRegex(target_pattern);  // It throws where it is wrong.
   for (const auto& [key, rank] : rank_pattern) {
     check_pattern_key("rank_pattern", key);
     check_rank(key, rank);
@@ -156,6 +177,7 @@ void AdapterConfig::validate() const {
 }
 
 bool AdapterConfig::targets(std::string_view module) const {
+  if (!target_pattern.empty()) return SafeRegex(target_pattern).matches(module);
   if (target_modules == std::vector<std::string>{"all-linear"}) return true;
   return std::any_of(target_modules.begin(), target_modules.end(),
                      [&](const std::string& name) { return ends_at_part(module, name); });
@@ -179,12 +201,15 @@ AdapterConfig parse_adapter_config(std::string_view json_text, std::string_view 
   c.alpha = object.number("lora_alpha", 0, kMaxAlpha).value_or(8);
   c.dropout = object.number("lora_dropout", 0, 1).value_or(0);
   c.use_rslora = object.boolean("use_rslora", false);
+  c.use_dora = object.boolean("use_dora", false);
+  c.scores = object.text("task_type") == "SEQ_CLS";
   c.base_model = object.text("base_model_name_or_path").value_or("");
-  c.target_modules = read_targets(object);
+  read_targets(object, c);
   // Then only some of the modules that the targets name are adapted: the weight file says which.
   for (const char* key : {"layers_to_transform", "exclude_modules"}) {
     if (const Json* value = object.find(key); value != nullptr && *value != Json::array()) {
       c.target_modules.clear();
+      c.target_pattern.clear();
     }
   }
   c.rank_pattern = read_pattern<int64_t>(object, "rank_pattern", [](const auto& o, const auto& k) {
@@ -206,21 +231,22 @@ std::string adapter_config_json(const AdapterConfig& c) {
   for (const auto& [key, rank] : c.rank_pattern) ranks[key] = rank;
   for (const auto& [key, alpha] : c.alpha_pattern) alphas[key] = number(alpha);
   const bool all = c.target_modules == std::vector<std::string>{"all-linear"};
+  const Json listed = all ? Json("all-linear") : Json(c.target_modules);
   const Json json{{"peft_type", "LORA"},
-                  {"task_type", "CAUSAL_LM"},
+                  {"task_type", c.scores ? "SEQ_CLS" : "CAUSAL_LM"},
                   {"base_model_name_or_path", c.base_model.empty() ? Json(nullptr) : Json(c.base_model)},
                   {"inference_mode", true},
                   {"r", c.r},
                   {"lora_alpha", number(c.alpha)},
                   {"lora_dropout", c.dropout},
-                  {"target_modules", all ? Json("all-linear") : Json(c.target_modules)},
+                  {"target_modules", c.target_pattern.empty() ? listed : Json(c.target_pattern)},
                   {"rank_pattern", ranks},
                   {"alpha_pattern", alphas},
                   {"use_rslora", c.use_rslora},
-                  {"use_dora", false},
+                  {"use_dora", c.use_dora},
                   {"bias", "none"},
                   {"fan_in_fan_out", false},
-                  {"modules_to_save", nullptr},
+                  {"modules_to_save", c.scores ? Json{"classifier", "score"} : Json(nullptr)},
                   {"init_lora_weights", true}};
   return detail::dump_json(json, "adapter_config.json");
 }

@@ -38,6 +38,15 @@ std::string last_name(std::string_view module) {
 /// Every target must name something: a misspelt one would be trained around in silence.
 void check_targets(const AdapterConfig& config,
                    std::span<const std::unique_ptr<Parameter>> model) {
+  if (!config.target_pattern.empty()) {
+    bool found = false;
+    each_module(model, [&](const Parameter&, const ParameterPart&, const std::string& module) {
+      found = found || config.targets(module);
+    });
+    TEMPER_CHECK(found, "[adapter] target_pattern: no linear module's whole path matches \"",
+                 config.target_pattern, "\"; paths are such as model.layers.0.self_attn.q_proj");
+    return;
+  }
   TEMPER_CHECK(!config.target_modules.empty(), "[adapter] target_modules is empty");
   for (const std::string& target : config.target_modules) {
     AdapterConfig one;
@@ -59,7 +68,7 @@ void check_targets(const AdapterConfig& config,
 /// Whether the targets name these modules and no others.
 bool names_exactly(const AdapterConfig& config, const std::set<std::string>& adapted,
                    std::span<const std::unique_ptr<Parameter>> model) {
-  bool exactly = !config.target_modules.empty();
+  bool exactly = !config.target_modules.empty() || !config.target_pattern.empty();
   each_module(model, [&](const Parameter&, const ParameterPart&, const std::string& module) {
     exactly = exactly && config.targets(module) == adapted.contains(module);
   });
@@ -98,6 +107,8 @@ void check_shape(const PeftAdapter& file, const std::string& module, const PeftA
                  int64_t out, int64_t in) {
   TEMPER_CHECK(m.b.shape[0] == out && m.a.shape[1] == in, "[adapter] ", file.source, ": ", module,
                " is ", m.b.shape[0], " x ", m.a.shape[1], ", the model's ", out, " x ", in);
+  TEMPER_CHECK(m.m.shape.empty() || m.m.shape[0] == out, "[adapter] ", file.source, ": ", module,
+               " has ", m.m.shape[0], " magnitudes, and the model's ", out, " outputs");
 }
 
 void read_matrix(const TensorView& from, const ParameterPart& part, Parameter& to,
@@ -131,6 +142,7 @@ Adapter::Adapter(AdapterConfig config, std::span<const std::unique_ptr<Parameter
     if (parts.empty()) continue;
     adapt(*p, std::move(parts));
     draw_a(*linears_.back(), seed);
+    linears_.back()->reset_magnitudes();
   }
 }
 
@@ -158,18 +170,22 @@ Adapter::Adapter(const PeftAdapter& file, std::span<const std::unique_ptr<Parame
     TEMPER_CHECK(adapted.contains(name), "[adapter] ", file.source,
                  ": the model has no linear module ", name);
   }
-  if (!names_exactly(config_, adapted, model)) config_.target_modules = targets_of(adapted, model);
+  if (!names_exactly(config_, adapted, model)) {
+    config_.target_modules = targets_of(adapted, model);
+    config_.target_pattern.clear();
+  }
   for (const auto& l : linears_) {
     for (const auto& part : l->parts()) {
       const auto& m = file.modules.at(part.module);
       read_matrix(m.a, {peft_name_a(part.module), part.rank_begin, part.rank}, l->a(), file.source);
       read_matrix(m.b, part.b->parts.front(), *part.b, file.source);
+      if (part.m) read_matrix(m.m, part.m->parts.front(), *part.m, file.source);
     }
   }
 }
 
 void Adapter::adapt(const Parameter& matrix, std::vector<LinearAdapter::Part> parts) {
-  linears_.push_back(std::make_unique<LinearAdapter>(matrix, std::move(parts), trainable_, work_));
+  linears_.push_back(std::make_unique<LinearAdapter>(matrix, std::move(parts), config_, trainable_, work_));
   on_[&matrix] = linears_.back().get();
 }
 
@@ -199,16 +215,25 @@ size_t Adapter::bytes() const {
   return total;
 }
 
-void Adapter::save(const std::filesystem::path& folder) const {
+void Adapter::save(const std::filesystem::path& folder, std::span<const float> head) const {
   std::vector<WriteTensor> tensors;
   for (const Parameter* p : parameters()) {
     for (const ParameterPart& part : p->parts) {
-      tensors.push_back({part.name, {part.rows, p->k}, [p, part](std::span<float> rows) {
+      std::vector<int64_t> shape{part.rows};
+      if (p->matrix) shape.push_back(p->k);
+      tensors.push_back({part.name, std::move(shape), [p, part](std::span<float> rows) {
                            p->get_part(part, p->value, rows.data());
                          }});
     }
   }
-  write_peft_adapter(folder, config_, tensors);
+  AdapterConfig config = config_;
+  config.scores = !head.empty();
+  if (config.scores) {
+    tensors.push_back({peft_name_score(), {1, std::ssize(head)}, [head](std::span<float> row) {
+                         std::copy(head.begin(), head.end(), row.begin());
+                       }});
+  }
+  write_peft_adapter(folder, config, tensors);
 }
 
 }  // namespace temper

@@ -14,13 +14,27 @@ LinearAdapter* CausalLM::adapter_on(const Parameter& weight) const {
 }
 
 void CausalLM::take_adapter(std::unique_ptr<Adapter> adapter) {
-  // Trained with dropout, a token's log-prob would not be the one that it was sampled at.
-  TEMPER_CHECK(!adapter->trainable() || adapter->config().dropout == 0, "[adapter] dropout is ",
-               adapter->config().dropout, ": training with it is not supported, because a token ",
-               "that is sampled and then trained on would have two log-probs; set it to 0 ",
-               "(lora_dropout in adapter_config.json)");
   adapter_ = std::move(adapter);
   adapter_on_ = true;
+}
+
+bool CausalLM::drops_out() const {
+  return adapter_applied() && adapter_->trainable() && adapter_->config().dropout > 0;
+}
+
+CausalLM::DropoutScope::~DropoutScope() {
+  if (adapter != nullptr) adapter->set_dropout({});
+}
+
+CausalLM::DropoutScope CausalLM::drop_out_rows(const ForwardTape& tape) const {
+  if (!drops_out()) return {nullptr};
+  adapter_->set_dropout({adapter_->config().dropout, dropout_seed_, dropout_step_, tape.texts});
+  return {adapter_.get()};
+}
+
+void CausalLM::set_dropout_step(uint64_t seed, int64_t step) {
+  dropout_seed_ = seed;
+  dropout_step_ = step;
 }
 
 namespace {
@@ -55,14 +69,15 @@ void CausalLM::merge_adapter() {
                ": an adapter is merged in place into float32 weights alone. Save the model: that ",
                "writes it merged");
   for (const auto& p : params_) {
-    const LinearAdapter* adapter = adapter_->on(*p);
+    LinearAdapter* adapter = adapter_->on(*p);
     if (adapter == nullptr) continue;
+    std::vector<std::vector<float>> merged;  // All before the weights that they are of change.
     for (const ParameterPart& part : p->parts) {
-      std::vector<float> rows(static_cast<size_t>(part.rows * p->k));
+      std::vector<float>& rows = merged.emplace_back(static_cast<size_t>(part.rows * p->k));
       read_part(*p, part, rows.data());
-      adapter->add_delta(part, rows.data());
-      p->set_part(part, rows.data());
+      adapter->merge(part, rows.data());
     }
+    for (size_t i = 0; i < merged.size(); ++i) p->set_part(p->parts[i], merged[i].data());
   }
   adapter_.reset();
 }
@@ -91,13 +106,13 @@ std::vector<WriteTensor> CausalLM::write_tensors() const {
   for (const auto& p : params_) {
     TEMPER_CHECK(p->value.defined() || adapter_ != nullptr, "[save] ", p->name,
                  " is frozen and keeps no float32 values; save the policy instead");
-    const LinearAdapter* adapter = adapter_ == nullptr ? nullptr : adapter_->on(*p);
+    LinearAdapter* adapter = adapter_ == nullptr ? nullptr : adapter_->on(*p);
     for (const auto& part : p->parts) {
       std::vector<int64_t> shape{part.rows};
       if (p->matrix) shape.push_back(p->k);
       out.push_back({part.name, shape, [param = p.get(), part, adapter](std::span<float> rows) {
                        read_part(*param, part, rows.data());
-                       if (adapter != nullptr) adapter->add_delta(part, rows.data());
+                       if (adapter != nullptr) adapter->merge(part, rows.data());
                      }});
     }
   }

@@ -42,11 +42,9 @@ void norm_gradient(const float* dy, const float* x, const Parameter& w, const fl
 /// Gradients of a projection's weights and of its adapter, and dx, which may take x's place.
 void CausalLM::project_backward(const Parameter& weight, const Parameter* bias, const float* dy,
                                 const float* x, float* dx, int64_t rows) const {
-  LinearAdapter* adapter = adapter_on(weight);
+  if (LinearAdapter* adapter = adapter_on(weight)) return adapter->backward({x, dy, dx, rows});
   weight_gradient(dy, x, weight, bias, rows);
-  if (adapter != nullptr) adapter->backward_weights(x, dy, rows);
   input_gradient(dy, weight, dx, rows);
-  if (adapter != nullptr) adapter->backward_input(dx, rows);
 }
 
 void CausalLM::mlp_backward(int64_t layer, int64_t rows, LayerTape& t, float* dx) {
@@ -125,6 +123,7 @@ void CausalLM::layer_backward(int64_t layer, const ForwardTape& tape, LayerTape&
 void CausalLM::backward(ForwardTape& tape, const at::Tensor& dhidden) {
   TEMPER_CHECK(trainable(), "[backward] the model is frozen");
   TEMPER_CHECK(adapter_ == nullptr || adapter_on_, "[backward] the model's adapter is off");
+  const auto dropout = drop_out_rows(tape);
   const int64_t rows = tape.batch.rows();
   const int64_t hidden = config_.hidden_size;
   TEMPER_CHECK(dhidden.is_contiguous() && dhidden.scalar_type() == at::kFloat &&

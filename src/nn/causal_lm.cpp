@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "load_blocks.h"
 #include "temper/core/error.h"
 #include "temper/nn/adapter.h"
 #include "tensor_arena.h"
@@ -13,7 +14,7 @@ namespace temper {
 
 const std::vector<std::string>& weight_dtype_names() {
   static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot", "float16",
-                                                 "int8"};
+                                                 "int8", "q4"};
   return names;
 }
 
@@ -25,15 +26,15 @@ WeightDType parse_weight_dtype(std::string_view name) {
   const auto& names = weight_dtype_names();
   const auto at = std::find(names.begin(), names.end(), name);
   TEMPER_CHECK(at != names.end(),
-               "[weights] expected float32, bfloat16, bfloat16_dot, float16 or int8, got \"", name,
+               "[weights] expected float32, bfloat16, bfloat16_dot, float16, int8 or q4, got \"", name,
                "\"");
   return static_cast<WeightDType>(at - names.begin());
 }
 
 CausalLM::CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable, LmParts parts)
     : config_(source.config), dtype_(dtype), trainable_(trainable), parts_(parts) {
-  TEMPER_CHECK(dtype != WeightDType::kInt8 || trainable == Trainable::kNo,
-               "[load] int8 weights are for frozen models (under an adapter, ",
+  TEMPER_CHECK(!frozen_only(dtype) || trainable == Trainable::kNo, "[load] ",
+               weight_dtype_name(dtype), " weights are for frozen models (under an adapter, ",
                "trainer.reference_weights, reward_model.weights): a model whose weights are ",
                "trained needs another trainer.weights");
   declare();
@@ -129,16 +130,17 @@ namespace {
 
 /// What holds the rounded copy of a matrix.
 at::ScalarType copy_type(WeightDType dtype) {
-  if (dtype == WeightDType::kInt8) return at::kChar;
+  if (frozen_only(dtype)) return at::kChar;
   return dtype == WeightDType::kFloat16 ? at::kHalf : at::kBFloat16;
 }
 
 /// Of what these values cannot be rounded to.
 void check_range(const std::string& name, std::span<const float> values, WeightDType dtype) {
-  const bool f16 = dtype == WeightDType::kFloat16;
-  if (!f16 && dtype != WeightDType::kInt8) return;
+  const bool f16 = dtype == WeightDType::kFloat16, blocks = dtype == WeightDType::kQ4;
+  if (!f16 && !frozen_only(dtype)) return;
   for (const float v : values) {
-    const bool held = f16 ? !std::isfinite(v) || std::abs(v) < 65520 : std::isfinite(v);
+    const bool small = std::abs(v) < 65520;
+    const bool held = f16 ? !std::isfinite(v) || small : std::isfinite(v) && (small || !blocks);
     TEMPER_CHECK(held, "[load] ", name, " holds ", v, ", which ", weight_dtype_name(dtype),
                  " cannot; use another weight type");
   }
@@ -154,7 +156,8 @@ void CausalLM::allocate() {
   };
   // Elements of each kind. A frozen rounded matrix has float32 values only while it is loaded.
   const auto value = [&](const Parameter& p) { return trains || !rounded(p) ? p.elements() : 0; };
-  const auto copy = [&](const Parameter& p) { return rounded(p) ? p.elements() : 0; };
+  const bool blocks = dtype_ == WeightDType::kQ4;  // Their sizes depend on the file.
+  const auto copy = [&](const Parameter& p) { return rounded(p) && !blocks ? p.elements() : 0; };
   const auto scale = [&](const Parameter& p) {
     return int8 && rounded(p) ? kernels::scale_elements(p.n, p.k) : 0;
   };
@@ -184,6 +187,10 @@ void CausalLM::load(const WeightSource& weights) {
   allocate();
   std::vector<float> rows;
   for (auto& p : params_) {
+    if (p->matrix && dtype_ == WeightDType::kQ4) {
+      p->set_blocks(blocks_of(*p, weights));
+      continue;
+    }
     const bool keeps_value = p->value.defined();
     if (!keeps_value) p->value = float_zeros(p->elements());
     for (const auto& part : p->parts) {
@@ -216,13 +223,16 @@ void CausalLM::copy_weights(const CausalLM& other) {
   TEMPER_CHECK(params_.size() == other.params_.size(), "[copy] the models differ in architecture");
   TEMPER_CHECK(other.adapter_ == nullptr, "[copy] the model has an adapter: merge it, or take the ",
                "model without it (without_adapter)");
-  const bool same_type = copy_type(dtype_) == copy_type(other.dtype_);
+  const bool same_type = dtype_ == other.dtype_ || (!frozen_only(dtype_) && !frozen_only(other.dtype_) &&
+                                                    copy_type(dtype_) == copy_type(other.dtype_));
+  TEMPER_CHECK(same_type || dtype_ != WeightDType::kQ4, "[copy] q4 weights are rounded from a ",
+               "model's files, not from a model: load it");
   for (size_t i = 0; i < params_.size(); ++i) {
     Parameter& to = *params_[i];
     const Parameter& from = *other.params_[i];
-    if (same_type && to.int8.defined()) {
-      to.int8.copy_(from.int8);
-      to.scales.copy_(from.scales);
+    if (same_type && from.int8.defined()) {
+      to.int8 = from.int8.clone();
+      to.scales = from.scales.clone();
     } else if (same_type && to.half.defined() && from.half.defined()) {
       to.half.copy_(from.half);
     } else {

@@ -28,13 +28,13 @@ kernels::LinearArgs linear_args(const float* x, const Parameter& w, const Parame
 
 }  // namespace
 
-/// y = or += x W^T (+ bias), and then what an adapter adds.
+/// y = or += x W^T (+ bias), adapted where the weight has an adapter.
 void CausalLM::project(const Parameter& weight, const Parameter* bias, const float* x, float* y,
                        int64_t rows, bool add) const {
   auto args = linear_args(x, weight, bias, y, rows);
   args.add = add;
-  kernels::linear(args);
-  if (LinearAdapter* adapter = adapter_on(weight)) adapter->forward(x, y, rows);
+  LinearAdapter* adapter = adapter_on(weight);
+  adapter != nullptr ? adapter->forward(args) : kernels::linear(args);
 }
 
 void CausalLM::embed(const TokenBatch& batch, float* x) const {
@@ -168,6 +168,8 @@ at::Tensor CausalLM::forward_train(const TokenBatch& batch, ForwardTape& tape) {
   ensure_rope(batch.positions);
   tape.batch = batch;
   tape.plan = make_plan(batch, nullptr);
+  tape.texts = drops_out() ? text_hashes(batch) : std::vector<uint64_t>();
+  const auto dropout = drop_out_rows(tape);
   tape.layers.resize(static_cast<size_t>(config_.layers));
   const size_t floats = batch.ids.size() * static_cast<size_t>(config_.hidden_size);
   embed(batch, tape.layers[0].x.ensure(floats));

@@ -25,6 +25,15 @@ std::unique_ptr<Parameter> matrix(std::string name, int64_t n, int64_t k, Traina
   return p;
 }
 
+std::unique_ptr<Parameter> vector(std::string name, int64_t n, Trainable trainable) {
+  auto p = std::make_unique<Parameter>();
+  p->name = std::move(name);
+  p->n = n;
+  p->value = float_zeros(n);
+  if (trainable == Trainable::kYes) p->grad = float_zeros(n);
+  return p;
+}
+
 void scale_columns(float* rows, int64_t count, int64_t stride, const LinearAdapter::Part& part) {
   for (int64_t r = 0; r < count; ++r) {
     float* row = rows + r * stride + part.rank_begin;
@@ -54,9 +63,10 @@ void gradient_of_a(const float* dlow, const float* x, Parameter& a, int64_t rows
 
 }  // namespace
 
-LinearAdapter::LinearAdapter(const Parameter& of, std::vector<Part> parts, Trainable trainable,
+LinearAdapter::LinearAdapter(const Parameter& of, std::vector<Part> parts,
+                             const AdapterConfig& config, Trainable trainable,
                              std::shared_ptr<Workspace> workspace)
-    : n_(of.n), parts_(std::move(parts)), work_(std::move(workspace)) {
+    : matrix_(of), parts_(std::move(parts)), work_(std::move(workspace)) {
   int64_t rank = 0;
   std::vector<ParameterPart> places;
   for (Part& p : parts_) {
@@ -70,6 +80,9 @@ LinearAdapter::LinearAdapter(const Parameter& of, std::vector<Part> parts, Train
     p.row_begin = place->row_begin;
     p.b = matrix(p.module + ".lora_B", place->rows, p.rank, trainable);
     p.b->parts = {{peft_name_b(p.module), 0, place->rows}};
+    if (!config.use_dora) continue;
+    p.m = vector(p.module + ".lora_magnitude_vector", place->rows, trainable);
+    p.m->parts = {{peft_name_m(p.module), 0, place->rows}};
   }
   a_ = matrix(of.name + ".lora_A", rank, of.k, trainable);
   a_->parts = std::move(places);
@@ -77,7 +90,10 @@ LinearAdapter::LinearAdapter(const Parameter& of, std::vector<Part> parts, Train
 
 std::vector<Parameter*> LinearAdapter::parameters() const {
   std::vector<Parameter*> out{a_.get()};
-  for (const Part& p : parts_) out.push_back(p.b.get());
+  for (const Part& p : parts_) {
+    out.push_back(p.b.get());
+    if (p.m) out.push_back(p.m.get());
+  }
   return out;
 }
 
@@ -95,25 +111,96 @@ void LinearAdapter::down(const float* x, int64_t rows) {
   });
 }
 
-void LinearAdapter::forward(const float* x, float* y, int64_t rows) {
-  down(x, rows);
+/// y += low B^T.
+void LinearAdapter::add_low(float* y, int64_t rows) const {
   for (const Part& p : parts_) {
     kernels::linear({.x = work_->low.data() + p.rank_begin,
                      .x_stride = a_->n,
                      .weight = p.b->packed(),
                      .y = y + p.row_begin,
-                     .y_stride = n_,
+                     .y_stride = matrix_.n,
                      .rows = rows,
                      .add = true});
   }
 }
 
-void LinearAdapter::backward_weights(const float* x, const float* dy, int64_t rows) {
-  down(x, rows);
+void LinearAdapter::forward(const kernels::LinearArgs& args) {
+  const float* x = args.x;
+  if (drops()) {
+    float* kept = work_->x.ensure(static_cast<size_t>(args.rows * a_->k));
+    drop_out(work_->dropout, a_->name, args.x, args.rows, a_->k, kept);
+    x = kept;
+  }
+  refresh_factors();
+  down(x, args.rows);
+  if (scales_) return forward_scaled(args, drops() ? x : nullptr);
+  kernels::linear(args);
+  add_low(args.y, args.rows);
+}
+
+void LinearAdapter::backward(const BackwardArgs& g) {
+  const float* x = g.x;
+  if (drops()) {
+    float* kept = work_->x.ensure(static_cast<size_t>(g.rows * a_->k));
+    drop_out(work_->dropout, a_->name, g.x, g.rows, a_->k, kept);
+    x = kept;
+  }
+  refresh_factors();
+  down(x, g.rows);
+  const float* dz = g.dy;
+  if (!factors_.empty()) {
+    backward_magnitudes(x, g.dy, g.rows);  // Leaves d loss / d z in the workspace.
+    dz = work_->z.data();
+  }
+  backward_weights(x, dz, g.rows);
+  const bool whole = !drops() || !scales_;  // Else W has the input as it is, and as it is dropped.
+  kernels::linear_backward_input({.dy = drops() ? g.dy : dz,
+                                  .dy_stride = matrix_.n,
+                                  .weight = matrix_.packed(),
+                                  .dx = g.dx,
+                                  .dx_stride = a_->k,
+                                  .rows = g.rows});
+  if (drops()) return add_share(g, whole ? nullptr : dz);
+  kernels::linear_backward_input({.dy = work_->dlow.data(),
+                                  .dy_stride = a_->n,
+                                  .weight = a_->packed(),
+                                  .dx = g.dx,
+                                  .dx_stride = a_->k,
+                                  .rows = g.rows,
+                                  .add = true});
+}
+
+/// dx += what goes through the dropped input: dlow A, and with factors ((g - 1) dy) W.
+void LinearAdapter::add_share(const BackwardArgs& g, const float* dz) {
+  float* share = work_->share.ensure(static_cast<size_t>(g.rows * a_->k));
+  if (dz != nullptr) {
+    float* rest = work_->z.data();
+    const int64_t count = g.rows * matrix_.n;
+    for (int64_t i = 0; i < count; ++i) rest[i] = dz[i] - g.dy[i];
+    kernels::linear_backward_input({.dy = rest,
+                                    .dy_stride = matrix_.n,
+                                    .weight = matrix_.packed(),
+                                    .dx = share,
+                                    .dx_stride = a_->k,
+                                    .rows = g.rows});
+  }
+  kernels::linear_backward_input({.dy = work_->dlow.data(),
+                                  .dy_stride = a_->n,
+                                  .weight = a_->packed(),
+                                  .dx = share,
+                                  .dx_stride = a_->k,
+                                  .rows = g.rows,
+                                  .add = dz != nullptr});
+  drop_out(work_->dropout, a_->name, share, g.rows, a_->k, share);
+  const int64_t count = g.rows * a_->k;
+  for (int64_t i = 0; i < count; ++i) g.dx[i] += share[i];
+}
+
+void LinearAdapter::backward_weights(const float* x, const float* dz, int64_t rows) {
   float* dlow = work_->dlow.ensure(static_cast<size_t>(rows * a_->n));
   for (const Part& p : parts_) {
-    kernels::linear_backward_weight({.dy = dy + p.row_begin,
-                                     .dy_stride = n_,
+    kernels::linear_backward_weight({.dy = dz + p.row_begin,
+                                     .dy_stride = matrix_.n,
                                      .x = work_->low.data() + p.rank_begin,
                                      .x_stride = a_->n,
                                      .dweight = p.b->grad_data(),
@@ -121,8 +208,8 @@ void LinearAdapter::backward_weights(const float* x, const float* dy, int64_t ro
                                      .n = p.b->n,
                                      .k = p.rank});
     parallel_for(rows, kRowGrain, [&](int64_t begin, int64_t end) {
-      kernels::linear_backward_input({.dy = dy + begin * n_ + p.row_begin,
-                                      .dy_stride = n_,
+      kernels::linear_backward_input({.dy = dz + begin * matrix_.n + p.row_begin,
+                                      .dy_stride = matrix_.n,
                                       .weight = p.b->packed(),
                                       .dx = dlow + begin * a_->n + p.rank_begin,
                                       .dx_stride = a_->n,
@@ -131,42 +218,6 @@ void LinearAdapter::backward_weights(const float* x, const float* dy, int64_t ro
     });
   }
   gradient_of_a(dlow, x, *a_, rows);
-}
-
-void LinearAdapter::backward_input(float* dx, int64_t rows) const {
-  kernels::linear_backward_input({.dy = work_->dlow.data(),
-                                  .dy_stride = a_->n,
-                                  .weight = a_->packed(),
-                                  .dx = dx,
-                                  .dx_stride = a_->k,
-                                  .rows = rows,
-                                  .add = true});
-}
-
-void LinearAdapter::add_delta(const ParameterPart& part, float* rows) const {
-  for (const Part& p : parts_) {
-    if (p.row_begin != part.row_begin) continue;
-    const int64_t k = a_->k;
-    std::vector<float> a(static_cast<size_t>(p.rank * k));
-    a_->get_part({"", p.rank_begin, p.rank}, a_->value, a.data());
-    std::vector<float> b(static_cast<size_t>(part.rows * p.rank));
-    p.b->get_part({"", 0, part.rows}, p.b->value, b.data());
-    parallel_for(part.rows, 16, [&](int64_t begin, int64_t end) {
-      std::vector<double> sum(static_cast<size_t>(k));
-      for (int64_t row = begin; row < end; ++row) {
-        std::fill(sum.begin(), sum.end(), 0.0);
-        for (int64_t j = 0; j < p.rank; ++j) {
-          const double factor = double{p.scale} * double{b[static_cast<size_t>(row * p.rank + j)]};
-          const float* from = a.data() + j * k;
-          for (int64_t i = 0; i < k; ++i) sum[static_cast<size_t>(i)] += factor * double{from[i]};
-        }
-        float* to = rows + row * k;
-        for (int64_t i = 0; i < k; ++i) {
-          to[i] = static_cast<float>(double{to[i]} + sum[static_cast<size_t>(i)]);
-        }
-      }
-    });
-  }
 }
 
 }  // namespace temper

@@ -6,13 +6,14 @@
 
 #include "temper/core/error.h"
 #include "temper/kernels/embedding.h"
+#include "temper/nn/adapter.h"
 
 namespace temper {
 namespace {
 
 class ModelWeights : public WeightSource {
  public:
-  explicit ModelWeights(const CausalLM& model) {
+  explicit ModelWeights(const CausalLM& model) : adapter_(model.adapter()) {
     for (const auto& p : model.parameters()) {
       for (const auto& part : p->parts) parts_[part.name] = {p.get(), &part};
     }
@@ -32,6 +33,8 @@ class ModelWeights : public WeightSource {
     TEMPER_CHECK(std::ssize(out) == part->rows * p->k, "[weights] ", name, " has ",
                  part->rows * p->k, " elements, not ", out.size());
     read_part(*p, *part, out.data());
+    LinearAdapter* adapter = adapter_ == nullptr ? nullptr : adapter_->on(*p);
+    if (adapter != nullptr) adapter->merge(*part, out.data());
   }
 
  private:
@@ -41,6 +44,7 @@ class ModelWeights : public WeightSource {
     TEMPER_CHECK(found != parts_.end(), "[weights] the model has no tensor ", name);
     return found->second;
   }
+  const Adapter* adapter_;
   std::map<std::string, Place, std::less<>> parts_;
 };
 

@@ -89,6 +89,8 @@ PanelFileInfo info_of(const SafetensorsFile& file) {
   check_format(file);
   PanelFileInfo info;
   info.weights = parse_weight_dtype(field(file, "weights"));
+  TEMPER_CHECK(info.weights != WeightDType::kQ4, "[panels] ", file.source(), " says q4, which has ",
+               "no panel file");
   const std::string& parts = field(file, "parts");
   TEMPER_CHECK(parts == "all" || parts == "backbone", "[panels] ", file.source(),
                ": parts must be all or backbone, got \"", parts, "\"");
@@ -147,6 +149,8 @@ std::string model_origin(const ModelSource& source) {
 }
 
 void CausalLM::write_panels(const fs::path& file, std::string_view origin) const {
+  TEMPER_CHECK(dtype_ != WeightDType::kQ4, "[panels] q4 weights have no panel file: their blocks are ",
+               "read from the model's own file");
   std::vector<TensorSpec> specs;
   std::vector<at::Tensor> tensors;
   ContentHash hash;

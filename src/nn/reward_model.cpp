@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "model_weights.h"
+#include "scored_model.h"
 #include "temper/core/error.h"
 #include "temper/nn/scalar_model.h"
 
@@ -11,12 +12,6 @@ namespace temper {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-struct Opened {
-  std::shared_ptr<CausalLM> backbone;
-  ScalarHead head;
-  std::shared_ptr<const ModelSource> source;
-};
 
 /// Labels as config.json states them; nothing where it is silent.
 std::optional<int64_t> stated_labels(const std::string& config_json) {
@@ -63,28 +58,8 @@ ScalarHead read_head(const ModelSource& source) {
   return head;
 }
 
-Opened open_scored(std::string_view spec, WeightDType dtype, Trainable trainable) {
-  auto source = std::make_shared<ModelSource>(open_model(spec));
-  ScalarHead head = read_head(*source);
-  const std::string prefix = "pretrained_model.";
-  if (source->weights->has(prefix + "model.embed_tokens.weight")) {
-    source->weights = without_prefix(source->weights, prefix);
-  }
-  auto lm = std::make_shared<CausalLM>(*source, dtype, trainable, LmParts::kBackbone);
-  source->weights.reset();  // Unmaps the file: all of it would count as this process's memory.
-  return {std::move(lm), std::move(head), std::move(source)};
-}
-
-Opened open_language_model(std::string_view spec, WeightDType dtype, Trainable trainable) {
-  auto source = std::make_shared<ModelSource>(open_model(spec));
-  auto lm = std::make_shared<CausalLM>(*source, dtype, trainable, LmParts::kBackbone);
-  source->weights.reset();
-  ScalarHead head(source->config.hidden_size);
-  return {std::move(lm), std::move(head), std::move(source)};
-}
-
 template <class Model>
-Model make(Opened opened) {
+Model make(ScoredModel opened) {
   return Model(std::move(opened.backbone), std::move(opened.head), std::move(opened.source));
 }
 
@@ -125,6 +100,27 @@ ScoreBatch pack(std::span<const PromptedText> texts, size_t& next, int64_t max_t
 }
 
 }  // namespace
+
+ScoredModel open_scored(std::string_view spec, WeightDType dtype, Trainable trainable) {
+  if (is_adapter_folder(spec)) return open_scored_adapter(std::filesystem::path(spec), dtype, trainable);
+  auto source = std::make_shared<ModelSource>(open_model(spec));
+  ScalarHead head = read_head(*source);
+  const std::string prefix = "pretrained_model.";
+  if (source->weights->has(prefix + "model.embed_tokens.weight")) {
+    source->weights = without_prefix(source->weights, prefix);
+  }
+  auto lm = std::make_shared<CausalLM>(*source, dtype, trainable, LmParts::kBackbone);
+  source->weights.reset();  // Unmaps the file: all of it would count as this process's memory.
+  return {std::move(lm), std::move(head), std::move(source)};
+}
+
+ScoredModel open_language_model(std::string_view spec, WeightDType dtype, Trainable trainable) {
+  auto source = std::make_shared<ModelSource>(open_model(spec));
+  auto lm = std::make_shared<CausalLM>(*source, dtype, trainable, LmParts::kBackbone);
+  source->weights.reset();
+  ScalarHead head(source->config.hidden_size);
+  return {std::move(lm), std::move(head), std::move(source)};
+}
 
 RewardModel RewardModel::load(std::string_view spec, WeightDType dtype, Trainable trainable) {
   return make<RewardModel>(open_scored(spec, dtype, trainable));

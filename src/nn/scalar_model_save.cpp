@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "temper/core/error.h"
+#include "temper/nn/adapter.h"
 #include "temper/nn/scalar_model.h"
 
 namespace temper {
@@ -114,6 +115,12 @@ ModelSource classifier_source(const ModelSource& from, const ModelText* text) {
 }
 
 }  // namespace
+
+void ScalarModel::save_adapter(const std::filesystem::path& folder) const {
+  TEMPER_CHECK(backbone_->adapter() != nullptr, "[adapter] the model has none to save");
+  TEMPER_CHECK(!head_.has_bias(), "[adapter] the head has a bias, which PEFT's folder has no place for");
+  backbone_->adapter()->save(folder, head_.weight());
+}
 
 void ScalarModel::save(const std::filesystem::path& folder, DType dtype) const {
   std::vector<WriteTensor> tensors = backbone_->write_tensors();

@@ -2,6 +2,7 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/repeat_interleave.h>
+#include <ATen/ops/stack.h>
 
 #include "reference_ops.h"
 
@@ -30,10 +31,46 @@ at::Tensor operand(const at::Tensor& x, Product product) {
   return product == Product::kDot ? x.to(at::kBFloat16).to(at::kFloat) : x;
 }
 
+namespace {
+
+/// [panels, 32, depth] of halves [panels, blocks, 32], each for kBlock steps.
+at::Tensor over_blocks(const uint16_t* p, int64_t panels, int64_t k) {
+  const int64_t blocks = (k + kBlock - 1) / kBlock;
+  return at::from_blob(const_cast<uint16_t*>(p), {panels, blocks, kPanel}, at::kHalf)
+      .to(at::kFloat)
+      .permute({0, 2, 1})
+      .repeat_interleave(kBlock, 2)
+      .narrow(2, 0, panel_depth(k));
+}
+
+/// [panels, 32, depth] of blocks.
+at::Tensor block_weights(const PackedWeight& w) {
+  const int64_t panels = panel_count(w.n), depth = panel_depth(w.k);
+  at::Tensor codes;
+  if (w.codes8 != nullptr) {
+    codes = at::from_blob(const_cast<int8_t*>(w.codes8), {panels, depth, kPanel}, at::kChar)
+                .permute({0, 2, 1});
+  } else {
+    const at::Tensor pairs =
+        at::from_blob(const_cast<uint8_t*>(w.codes4), {panels, depth / 2, kPanel}, at::kByte)
+            .permute({0, 2, 1});
+    codes = at::stack({pairs.bitwise_and(15), pairs.bitwise_right_shift(4)}, 3)
+                .reshape({panels, kPanel, depth});
+  }
+  const at::Tensor scales = over_blocks(w.block_scales, panels, w.k);
+  const at::Tensor products = codes.to(at::kFloat) * scales;
+  if (w.block_minimums != nullptr) return products + over_blocks(w.block_minimums, panels, w.k);
+  return w.codes8 != nullptr ? products : products - 8 * scales;
+}
+
+}  // namespace
+
 at::Tensor weight(const PackedWeight& w) {
   const int64_t panels = panel_count(w.n), depth = panel_depth(w.k);
   at::Tensor rows;
-  if (w.i8 != nullptr) {
+  if (w.blocks()) {
+    rows = block_weights(w);
+  } else if (w.i8 != nullptr) {
     const int64_t chunks = scale_elements(w.n, w.k) / (panels * kPanel);
     const at::Tensor scales =
         at::from_blob(const_cast<float*>(w.scales), {chunks, panels, kPanel}, at::kFloat)

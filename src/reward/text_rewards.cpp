@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "temper/core/error.h"
+#include "temper/core/safe_regex.h"
 #include "temper/reward/builtin.h"
 #include "temper/reward/number.h"
-#include "temper/reward/regex.h"
 
 namespace temper {
 namespace {
@@ -117,7 +117,7 @@ RewardFn contains(std::vector<std::string> words, TextMatch match) {
 RewardFn regex_format(const std::string& pattern) {
   TEMPER_CHECK(!pattern.empty(), "[regex_format] a pattern is needed (reward.pattern)");
   // A std::function must be copyable; the compiled pattern is shared.
-  return per_completion([regex = std::make_shared<const Regex>(pattern)](const Completion& c) {
+  return per_completion([regex = std::make_shared<const SafeRegex>(pattern)](const Completion& c) {
     return regex->search(c.text) ? 1.0f : 0.0f;
   });
 }

@@ -67,8 +67,9 @@ void add(ExactnessCount& to, const ExactnessCount& more) {
 /// The conditions over the weights of one type.
 class Checker {
  public:
-  Checker(const ModelSource& source, WeightDType dtype, uint64_t seed)
-      : lm_(source, dtype, Trainable::kNo), text_(source), seed_(seed) {
+  Checker(const ModelSource& source, WeightDType dtype, const ExactnessOptions& options)
+      : lm_(source, dtype, Trainable::kNo), text_(source), seed_(options.seed) {
+    if (!options.adapter.empty()) lm_.load_adapter(options.adapter, Trainable::kNo);
     const int64_t context = lm_.config().max_positions;
     TEMPER_CHECK(context >= 16, "[check_exactness] the model's context of ", context,
                  " tokens is below 16");
@@ -195,7 +196,7 @@ ExactnessReport check_exactness(const ModelSource& source, const ExactnessOption
   ExactnessReport report;
   int64_t done = 0;
   for (const WeightDType dtype : options.weights) {
-    Checker checker(source, dtype, options.seed);
+    Checker checker(source, dtype, options);
     ExactnessCount control;
     const double tokens =
         static_cast<double>(options.tokens) / static_cast<double>(options.weights.size());

@@ -41,6 +41,8 @@ void check_same(const AdapterRunConfig& now, const AdapterConfig& then) {
   check(wanted.r == then.r, "r");
   check(wanted.alpha == then.alpha, "alpha");
   check(wanted.use_rslora == then.use_rslora, "use_rslora");
+  check(wanted.use_dora == then.use_dora, "use_dora");
+  check(wanted.dropout == then.dropout, "dropout");
   check(wanted.rank_pattern == then.rank_pattern, "rank_pattern");
   check(wanted.alpha_pattern == then.alpha_pattern, "alpha_pattern");
 }
@@ -55,6 +57,9 @@ AdapterConfig AdapterRunConfig::settings() const {
   c.rank_pattern = parse_pattern<int64_t>("adapter.rank_pattern", rank_pattern);
   c.alpha_pattern = parse_pattern<double>("adapter.alpha_pattern", alpha_pattern);
   c.use_rslora = use_rslora;
+  c.use_dora = use_dora;
+  c.dropout = dropout;
+  c.target_pattern = target_pattern;
   return c;
 }
 
@@ -62,8 +67,8 @@ PolicyModel load_run_policy(const std::string& model, WeightDType dtype,
                             const AdapterRunConfig& adapter, uint64_t seed,
                             const std::optional<fs::path>& checkpoint) {
   TEMPER_CHECK(adapter.r >= 0, "adapter.r must be at least 0, got ", adapter.r);
-  TEMPER_CHECK(dtype != WeightDType::kInt8 || adapter.used(),
-               "trainer.weights=int8 is for a model under an adapter: set adapter.r, or weights that "
+  TEMPER_CHECK(!frozen_only(dtype) || adapter.used(), "trainer.weights=", weight_dtype_name(dtype),
+               " is for a model under an adapter: set adapter.r, or weights that "
                "can be trained");
   if (checkpoint) {
     const fs::path folder = *checkpoint / kAdapterFolder;

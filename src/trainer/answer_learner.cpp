@@ -83,6 +83,7 @@ Metrics AnswerLearner::step(const ReferencedRows& rows, const RowList& list,
     AnswerTotals step_totals = totals(rows, list);
     AnswerSums step_sums;
     prepare(rows, list, step_totals, step_sums, ratio);
+    policy_.lm().set_dropout_step(settings_.seed, optimizer_.steps());
     for (const RowList& part : cut(rows, list)) {
       run_micro_batch(rows, part, step_totals, sums);
       step_totals.first_answer += std::ssize(part) * std::ssize(rows.groups[part.front()].answers);

@@ -12,6 +12,7 @@
 #include "temper/core/error.h"
 #include "temper/core/file.h"
 #include "temper/formats/safetensors.h"
+#include "temper/nn/adapter.h"
 
 namespace temper {
 namespace {
@@ -21,6 +22,29 @@ constexpr const char* kModelFolder = "value";
 constexpr const char* kHeadFile = "value_head.safetensors";
 constexpr const char* kOptimizerFile = "value_optimizer.safetensors";
 constexpr const char* kStateFile = "value.json";
+
+void save_head(const ScalarHead& head, const std::filesystem::path& path) {
+  const auto bytes = [](const float* p, size_t n) {
+    return std::span(reinterpret_cast<const std::byte*>(p), n * sizeof(float));
+  };
+  const float bias = head.bias();
+  const std::vector<NamedTensor> tensors{
+      {"weight", DType::kF32, {head.width()}, bytes(head.weight().data(), head.weight().size())},
+      {"bias", DType::kF32, {1}, bytes(&bias, 1)}};
+  write_safetensors(path, tensors);
+}
+
+void load_head(ScalarHead& head, const std::filesystem::path& path) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  const auto read = [&](const char* name, int64_t count) {
+    TEMPER_CHECK(file.has(name) && file.at(name).dtype == DType::kF32 && file.at(name).numel() == count,
+                 "[resume] ", kHeadFile, " has no ", name, " of ", count, " numbers");
+    std::vector<float> v(static_cast<size_t>(count));
+    std::memcpy(v.data(), file.at(name).data.data(), v.size() * sizeof(float));
+    return v;
+  };
+  head.set(read("weight", head.width()), read("bias", 1)[0]);
+}
 
 }  // namespace
 
@@ -71,13 +95,29 @@ void Critic::borrow_gradients() {
   }
 }
 
+namespace {
+
+/// Over the same backbone, with the offset that Pop-Art moves.
+ValueModel with_bias(const ValueModel& from) {
+  ScalarHead head(from.head().width(), true);
+  head.set(from.head().weight(), from.head().bias());
+  return ValueModel(from.shared_backbone(), std::move(head), from.shared_source());
+}
+
+}  // namespace
+
+std::optional<ValueModel> make_value_adapter(const CriticConfig& config, const PolicyModel& policy,
+                                             uint64_t seed) {
+  const Adapter* adapter = policy.lm().adapter();
+  const std::filesystem::path init = config.init;
+  const bool whole = !init.empty() && !std::filesystem::exists(init / "adapter_config.json");
+  if (adapter == nullptr || whole) return std::nullopt;
+  return with_bias(init.empty() ? ValueModel::over(policy, adapter->config(), seed)
+                                : ValueModel::over(policy, init));
+}
+
 ValueModel make_value_model(const CriticConfig& config, std::string_view policy,
                             const RewardModel* reward, WeightDType dtype) {
-  const auto with_bias = [](const ValueModel& from) {
-    ScalarHead head(from.head().width(), true);
-    head.set(from.head().weight(), from.head().bias());
-    return ValueModel(from.shared_backbone(), std::move(head), from.shared_source());
-  };
   if (!config.init.empty()) return with_bias(ValueModel::load(config.init, dtype, Trainable::kYes));
   if (reward != nullptr) {
     return with_bias(ValueModel::load(reward->source().path, dtype, Trainable::kYes));
@@ -131,6 +171,7 @@ LossOutput Critic::loss_at(const at::Tensor& predicted, ValueBatch targets, at::
 LossOutput Critic::train(const TokenBatch& batch, std::span<const int32_t> rows, ValueBatch targets,
                          ForwardTape& tape) {
   std::swap(tape_.forward, tape);
+  own_->backbone().set_dropout_step(seed_, optimizer_->steps());
   const at::Tensor predicted = own_->values_train(batch, rows, tape_);
   at::Tensor gradient;
   LossOutput out = loss_at(predicted, std::move(targets), gradient);
@@ -166,17 +207,11 @@ double Critic::step(double policy_rate, double policy_peak) {
 void Critic::zero_gradients() { own_ ? own_->zero_gradients() : head_->zero_gradients(); }
 
 void Critic::save(const std::filesystem::path& folder) const {
-  if (own_) {
+  if (own_ && own_->backbone().adapter() == nullptr) {
     own_->save(folder / kModelFolder);
   } else {
-    const auto bytes = [](const float* p, size_t n) {
-      return std::span(reinterpret_cast<const std::byte*>(p), n * sizeof(float));
-    };
-    const float bias = head_->bias();
-    const std::vector<NamedTensor> tensors{
-        {"weight", DType::kF32, {head_->width()}, bytes(head_->weight().data(), head_->weight().size())},
-        {"bias", DType::kF32, {1}, bytes(&bias, 1)}};
-    write_safetensors(folder / kHeadFile, tensors);
+    if (own_) own_->backbone().save_adapter(folder / kModelFolder);
+    save_head(own_ ? own_->head() : *head_, folder / kHeadFile);
   }
   optimizer_->save(folder / kOptimizerFile);
   const Json state{{"optimizer_steps", optimizer_->steps()},
@@ -193,7 +228,16 @@ void Critic::load(const std::filesystem::path& folder) {
                  kStateFile, " has no number \"", key, "\"");
     return state[key].get<double>();
   };
-  if (own_) {
+  if (own_ && own_->backbone().adapter() != nullptr) {
+    std::shared_ptr<CausalLM> lm = own_->backbone().without_adapter();
+    lm->load_adapter(folder / kModelFolder, Trainable::kYes);
+    ScalarHead head(lm->config().hidden_size, true);
+    load_head(head, folder / kHeadFile);
+    optimizer_.reset();
+    own_.emplace(ValueModel(std::move(lm), std::move(head), own_->shared_source()));
+    borrow_gradients();
+    optimizer_.emplace(parameters(), optimizer_config_, seed_);
+  } else if (own_) {
     const WeightDType dtype = own_->backbone().dtype();
     optimizer_.reset();
     own_.reset();  // One copy at a time.
@@ -201,15 +245,7 @@ void Critic::load(const std::filesystem::path& folder) {
     borrow_gradients();
     optimizer_.emplace(parameters(), optimizer_config_, seed_);
   } else {
-    const SafetensorsFile file = SafetensorsFile::open(folder / kHeadFile);
-    const auto read = [&](const char* name, int64_t count) {
-      TEMPER_CHECK(file.has(name) && file.at(name).dtype == DType::kF32 && file.at(name).numel() == count,
-                   "[resume] ", kHeadFile, " has no ", name, " of ", count, " numbers");
-      std::vector<float> v(static_cast<size_t>(count));
-      std::memcpy(v.data(), file.at(name).data.data(), v.size() * sizeof(float));
-      return v;
-    };
-    head_->set(read("weight", head_->width()), read("bias", 1)[0]);
+    load_head(*head_, folder / kHeadFile);
   }
   optimizer_->load(folder / kOptimizerFile, static_cast<int64_t>(number("optimizer_steps")));
   norm_.restore({number("mean"), number("mean_square"), number("weight")});

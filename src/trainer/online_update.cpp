@@ -127,9 +127,10 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   }
   // On the first update the new scores are the recorded ones, so the loss is evaluated at those and
   // its gradients go through the head with the forward; the forward then confirms the scores.
+  // An adapter's dropout makes others of them.
   Evaluation e;
   TokenScores scores;
-  if (first && sums.as_recorded) {
+  if (first && sums.as_recorded && !policy_.lm().drops_out()) {
     const TokenScores recorded = recorded_scores(r, batch, b.old_logprobs);
     e = evaluate(r, batch, b, recorded);
     scores = score_train(policy_.lm(), packed.tokens, request, temperature, {recorded, e.gradients},
@@ -140,7 +141,7 @@ void OnlineTrainer::run_micro_batch(const Rollout& r, const MicroBatch& batch,
   }
   check_finite(r, batch, scores);
   sums.trained_tokens += packed.tokens.rows();
-  if (first && parts_.config.check_exact) {
+  if (first && parts_.config.check_exact && !policy_.lm().drops_out()) {
     sums.mismatched += different_bits(scores.logprobs, b.old_logprobs);
     sums.compared += scores.logprobs.numel();
   }
@@ -195,6 +196,7 @@ void OnlineTrainer::step_critic(const Rollout& r, const std::vector<MicroBatch>&
 void OnlineTrainer::step_policy(const Rollout& r, const std::vector<MicroBatch>& batches,
                                 const StepTotals& totals, bool first, StepSums& sums) {
   const bool trunk = parts_.critic && parts_.critic->on_trunk();
+  policy_.lm().set_dropout_step(parts_.seed, optimizer_.steps());
   for (const MicroBatch& batch : batches) run_micro_batch(r, batch, totals, first, sums);
   policy_.lm().finish_gradients();
   if (trunk) {
@@ -310,7 +312,7 @@ void OnlineTrainer::update_metrics(Rollout& r, const StepSums& sums, int64_t pla
   m["loss"] = sums.loss / static_cast<double>(planned);
   m["grad_norm"] = sums.grad_norm / steps;
   m["learning_rate"] = learning_rate(parts_.schedule, state_.step, parts_.total_steps);
-  if (parts_.config.check_exact) {
+  if (parts_.config.check_exact && !policy_.lm().drops_out()) {
     m["sampling/compared_tokens"] = static_cast<double>(sums.compared);
     m["sampling/mismatched_tokens"] = static_cast<double>(sums.mismatched);
   }

@@ -100,6 +100,7 @@ void Optimizer::update(size_t index, double learning_rate, float scale) {
     args.exp_avg_sq = exp_avg_sq_[index].data_ptr<float>();
   }
   kernels::adamw(args);
+  ++p.version;
 }
 
 size_t Optimizer::bytes() const {

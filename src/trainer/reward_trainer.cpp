@@ -177,6 +177,7 @@ Metrics RewardTrainer::step() {
   std::vector<float> rewards;
   double grad_norm = 0;
   try {
+    model_.backbone().set_dropout_step(parts_.seed, optimizer_.steps());
     for (const PairList& part : cut(pairs, parts_.config.micro_batch_tokens)) {
       run_micro_batch(part, static_cast<double>(pairs.size()), rewards);
     }

@@ -346,7 +346,12 @@ RunResult train_ppo(const PpoRunConfig& config, const RunOptions& options) {
   return run(config, config_text(config), options,
              [&](PolicyModel& policy, OnlineTrainer::Parts parts, const ModelRewards& rewards) {
                std::optional<ValueModel> value;
-               if (config.ppo.value.model == "own") {
+               const bool own = config.ppo.value.model == "own";
+               if (own) {
+                 value = make_value_adapter(config.ppo.value, policy,
+                                            static_cast<uint64_t>(config.trainer.seed));
+               }
+               if (own && !value) {
                  const RewardModel* from = rewards.models.empty() ? nullptr : rewards.models[0].get();
                  value = make_value_model(config.ppo.value, config.model, from,
                                           parse_weight_dtype(config.trainer.weights));

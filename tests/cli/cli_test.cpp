@@ -72,7 +72,7 @@ TEST(Cli, WhatItDoesNotUnderstandIsExitCode2) {
   EXPECT_TRUE(choice.says("bfloat16")) << choice.err;
   const Outcome half = temper({"generate", "--model", "m", "--prompt", "x", "--weights", "fp16"});
   EXPECT_EQ(half.code, 2);
-  EXPECT_TRUE(half.says("fp16 not in {float32,bfloat16,bfloat16_dot,float16,int8}")) << half.err;
+  EXPECT_TRUE(half.says("fp16 not in {float32,bfloat16,bfloat16_dot,float16,int8,q4}")) << half.err;
   const Outcome kernels = temper({"chat", "--model", "m", "--kernels", "gpu"});
   EXPECT_EQ(kernels.code, 2);
   EXPECT_TRUE(kernels.says("gpu not in {cpu,reference}")) << kernels.err;

@@ -48,6 +48,27 @@ TEST(GgufDequantize, MatchesTheGgufPackageToTheBit) {
   }
 }
 
+// The formula of WeightBlocks, in float32.
+TEST(GgufUnpack, CodesScalesAndMinimumsGiveTheBitsOfDequantizing) {
+  const SafetensorsFile golden = SafetensorsFile::open(kGolden / "dequantise.safetensors");
+  for (const GgmlType type : {GgmlType::kQ4_0, GgmlType::kQ4_1, GgmlType::kQ8_0}) {
+    const auto blocks = golden.at(ggml_type_name(static_cast<uint32_t>(type)) + ".blocks").data;
+    const auto unpacked = ggml_unpack(type, blocks);
+    ASSERT_TRUE(unpacked);
+    std::vector<float> expected(unpacked->codes.size());
+    ggml_dequantize(type, blocks, expected);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const float scale = half_to_float(unpacked->scales[i / 32]);
+      const bool eight = unpacked->bits == 8;
+      const float code = eight ? static_cast<int8_t>(unpacked->codes[i]) : unpacked->codes[i];
+      const float minimum = !unpacked->minimums.empty() ? half_to_float(unpacked->minimums[i / 32])
+                                                        : (eight ? 0.0f : -8 * scale);
+      ASSERT_EQ(scale * code + minimum, expected[i]) << i;
+    }
+  }
+  EXPECT_FALSE(ggml_unpack(GgmlType::kQ5_0, std::vector<std::byte>(22)));
+}
+
 TEST(GgufDequantize, RefusesPartOfABlockAndUnreadTypes) {
   std::vector<std::byte> blocks(20);
   std::vector<float> out(32);

@@ -66,6 +66,8 @@ TEST(AdapterConfig, ComesBackFromItsFile) {
   c.rank_pattern = {{"down_proj", 3}};
   c.alpha_pattern = {{"^model.layers.0.mlp.down_proj", 1.0 / 3}};
   c.use_rslora = true;
+  c.use_dora = true;
+  c.dropout = 0.05;
   c.base_model = "some/model";
   const AdapterConfig back = parse_adapter_config(adapter_config_json(c), "file");
   EXPECT_EQ(back.r, c.r);
@@ -74,8 +76,39 @@ TEST(AdapterConfig, ComesBackFromItsFile) {
   EXPECT_EQ(back.rank_pattern, c.rank_pattern);
   EXPECT_EQ(back.alpha_pattern, c.alpha_pattern);
   EXPECT_TRUE(back.use_rslora);
+  EXPECT_TRUE(back.use_dora);
+  EXPECT_FALSE(back.scores);
+  EXPECT_EQ(back.dropout, c.dropout);
   EXPECT_EQ(back.base_model, c.base_model);
   EXPECT_EQ(Json::parse(adapter_config_json({}))["target_modules"], "all-linear");
+}
+
+// As PEFT's re.fullmatch over whole paths.
+TEST(AdapterConfig, AStringIsARegularExpressionOverWholePaths) {
+  Json json = config();
+  json["target_modules"] = ".*\\.1\\.mlp\\.(gate|up)_proj";
+  const AdapterConfig c = parse(json);
+  EXPECT_TRUE(c.targets("model.layers.1.mlp.up_proj"));
+  EXPECT_FALSE(c.targets("model.layers.11.mlp.up_proj"));
+  EXPECT_FALSE(c.targets("model.layers.1.mlp.up_proj.x"));
+  EXPECT_FALSE(c.targets("model.layers.1.mlp.down_proj"));
+  EXPECT_EQ(Json::parse(adapter_config_json(c))["target_modules"], json["target_modules"]);
+  json["target_modules"] = "(a+)+b";
+  EXPECT_NE(error_of([&] { (void)parse(json).targets(std::string(5000, 'a')); }).find("gave up"), std::string::npos);
+  json["target_modules"] = "(q_proj";
+  EXPECT_NE(error_of([&] { (void)parse(json); }).find("is wrong at character"), std::string::npos);
+  json["target_modules"] = "all-linear";
+  EXPECT_EQ(parse(json).target_pattern, "");
+}
+
+TEST(AdapterConfig, AScoringModelSavesItsHead) {
+  Json json = config();
+  json["task_type"] = "SEQ_CLS";
+  json["modules_to_save"] = {"classifier", "score"};
+  EXPECT_TRUE(parse(json).scores);
+  EXPECT_EQ(Json::parse(adapter_config_json(parse(json)))["modules_to_save"], json["modules_to_save"]);
+  json["modules_to_save"] = {"lm_head"};
+  EXPECT_NE(error_of([&] { (void)parse(json); }).find("modules_to_save"), std::string::npos);
 }
 
 TEST(AdapterConfig, WhatIsNotSupportedIsRefusedByName) {
@@ -88,9 +121,8 @@ TEST(AdapterConfig, WhatIsNotSupportedIsRefusedByName) {
   };
   refused("peft_type", "LOHA");
   refused("peft_type", nullptr);
-  refused("task_type", "SEQ_CLS");
+  refused("task_type", "TOKEN_CLS");
   refused("bias", "all");
-  refused("use_dora", true);
   refused("lora_bias", true);
   refused("fan_in_fan_out", true);
   refused("modules_to_save", {"lm_head"});
@@ -163,6 +195,24 @@ TEST(PeftFolder, FilesThatContradictThemselvesAreRefused) {
        "is not supported");
 }
 
+TEST(PeftFolder, MagnitudesAndHeadsAreThereOrNot) {
+  const std::string module = "model.layers.0.self_attn.q_proj";
+  Folder dora;
+  dora.json["use_dora"] = true;
+  EXPECT_NE(dora.error().find("q_proj has no lora_magnitude_vector"), std::string::npos);
+  dora.tensors.push_back({peft_name_m(module), {3}});
+  EXPECT_NE(dora.error().find("has 3 magnitudes for 4 outputs"), std::string::npos);
+  dora.tensors.back().second = {4};
+  EXPECT_EQ(dora.error(), "");
+  dora.json["use_dora"] = false;
+  EXPECT_NE(dora.error().find("is not supported"), std::string::npos);
+  Folder scores;
+  scores.json["task_type"] = "SEQ_CLS";
+  EXPECT_NE(scores.error().find("no base_model.model.score.weight"), std::string::npos);
+  scores.tensors.push_back({peft_name_score(), {1, 3}});
+  EXPECT_EQ(scores.error(), "");
+}
+
 TEST(PeftFolder, MissingFilesAreNamed) {
   const TempFolder empty;
   EXPECT_NE(error_of([&] { (void)open_peft_adapter(empty.path()); }).find("no adapter_config.json"),
@@ -187,6 +237,9 @@ TEST(PeftFolder, ReadsWhatPeftWrites) {
   EXPECT_EQ(patterns.modules.at("model.layers.0.self_attn.q_proj").a.shape[0], 2);
   EXPECT_EQ(patterns.config.scale_of("model.layers.0.mlp.up_proj"), 4.5);
   EXPECT_EQ(open("some_layers").modules.size(), 2u);  // By a regular expression.
+  const PeftAdapter dora = open("dora_all");
+  EXPECT_EQ(dora.modules.size(), 14u);
+  EXPECT_EQ(dora.modules.at("model.layers.1.mlp.up_proj").m.shape.size(), 1u);
 }
 
 }  // namespace

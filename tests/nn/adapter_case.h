@@ -22,7 +22,9 @@ inline const std::map<std::string, std::string>& adapter_bases() {
                                                            {"all_linear", "qwen2"},
                                                            {"rslora", "qwen3"},
                                                            {"patterns", "llama_tied"},
-                                                           {"some_layers", "mistral"}};
+                                                           {"some_layers", "mistral"},
+                                                           {"dora", "llama"},
+                                                           {"dora_all", "qwen2"}};
   return bases;
 }
 

@@ -19,7 +19,7 @@ using namespace testing_nn;
 
 constexpr WeightDType kAllTypes[] = {WeightDType::kFloat32, WeightDType::kBfloat16,
                                      WeightDType::kBfloat16Dot, WeightDType::kFloat16,
-                                     WeightDType::kInt8};
+                                     WeightDType::kInt8, WeightDType::kQ4};
 
 void expect_near(const std::vector<float>& got, const std::vector<double>& expected, double bound,
                  const std::string& what) {
@@ -156,8 +156,43 @@ TEST_P(PeftCase, DecodeTrainingAndPackingGiveOneSetOfBits) {
   }
 }
 
+// At B = 0 and magnitudes of W's rows no column is scaled.
+TEST(Dora, StartsAtTheBaseBitForBit) {
+  for (const WeightDType dtype : kAllTypes) {
+    CausalLM lm(adapter_base("dora_all"), dtype, Trainable::kNo);
+    const GoldenTexts t("dora_all");
+    const auto before = floats(lm.forward(t.batch));
+    AdapterConfig c;
+    c.use_dora = true;
+    lm.add_adapter(c, 3);
+    EXPECT_EQ(floats(lm.forward(t.batch)), before) << weight_dtype_name(dtype);
+    EXPECT_EQ(lm.adapter()->parameters().size(), 2u * (4 + 7 * 2));
+  }
+}
+
+// A change of weights that tells its version is seen; m twice as long doubles a column.
+TEST(Dora, FactorsFollowTheWeights) {
+  Adapted m("dora");
+  const GoldenTexts t("dora");
+  const auto before = floats(m.lm.forward(t.batch));
+  for (Parameter* p : m.lm.parameter_list()) {
+    if (p->matrix) continue;
+    p->value.mul_(2);
+    ++p->version;
+  }
+  const auto doubled = floats(m.lm.forward(t.batch));
+  EXPECT_NE(doubled, before);
+  for (Parameter* p : m.lm.parameter_list()) {
+    if (p->matrix) continue;
+    p->value.mul_(0.5);
+    ++p->version;
+  }
+  EXPECT_EQ(floats(m.lm.forward(t.batch)), before);
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, PeftCase,
-                         testing::Values("lora", "all_linear", "rslora", "patterns", "some_layers"),
+                         testing::Values("lora", "all_linear", "rslora", "patterns", "some_layers",
+                                         "dora", "dora_all"),
                          [](const auto& name) { return std::string(name.param); });
 
 /// d of a loss by every adapter weight, in panels, one after the other.
@@ -200,10 +235,13 @@ TEST(AdapterGradients, AreFiniteDifferencesOverRoundedBases) {
       const at::Tensor before = p->value.clone();
       const double step = 4e-3;
       p->value.copy_(before + step * direction);
+      ++p->version;
       const double up = loss_of(m.lm, t);
       p->value.copy_(before - step * direction);
+      ++p->version;
       const double down = loss_of(m.lm, t);
       p->value.copy_(before);
+      ++p->version;
       const double slope = p->grad.norm().item<double>();
       EXPECT_NEAR((up - down) / (2 * step), slope, 2e-3 * slope + 2e-3)
           << p->name << " " << weight_dtype_name(dtype);
@@ -326,7 +364,9 @@ TEST(NewAdapter, WhatCannotBeIsRefused) {
   EXPECT_NE(add([](AdapterConfig& c) { c.target_modules = {"all-linear", "q_proj"}; }), "");
   EXPECT_NE(add([](AdapterConfig& c) { c.r = 0; }).find("r must be in [1, 4096]"), std::string::npos);
   EXPECT_NE(add([](AdapterConfig& c) { c.alpha = 0; }).find("alpha must be in (0"), std::string::npos);
-  EXPECT_NE(add([](AdapterConfig& c) { c.dropout = 0.1; }).find("two log-probs"), std::string::npos);
+  EXPECT_NE(add([](AdapterConfig& c) { c.dropout = 1; }).find("dropout must be in [0, 1)"), std::string::npos);
+  EXPECT_NE(add([](AdapterConfig& c) { c.target_pattern = "q_proj"; }).find("whole path"), std::string::npos);
+  EXPECT_NE(add([](AdapterConfig& c) { c.target_pattern = "(q"; }).find("is wrong at character"), std::string::npos);
 
   CausalLM trained(open_model((golden_folder() / "llama").string()), WeightDType::kFloat32, Trainable::kYes);
   EXPECT_NE(error_of([&] { trained.add_adapter({}, 1); }).find("load it as frozen"), std::string::npos);

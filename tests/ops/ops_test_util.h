@@ -10,6 +10,7 @@
 
 #include "kernels/kernel_test_util.h"
 #include "temper/core/dtype.h"
+#include "temper/kernels/blocks.h"
 #include "temper/kernels/linear.h"
 #include "temper/ops/reference.h"
 
@@ -55,12 +56,13 @@ inline void expect_within(const Floats& got, const Floats& want, double magnitud
 }
 
 /// How a weight is stored and multiplied.
-enum class Stored { kFloat32, kBf16, kBf16Dot, kF16, kInt8 };
+enum class Stored { kFloat32, kBf16, kBf16Dot, kF16, kInt8, kQ4, kQ8 };
 /// Those with gradients, and with those of frozen weights.
 inline constexpr Stored kAllStored[] = {Stored::kFloat32, Stored::kBf16, Stored::kBf16Dot,
                                         Stored::kF16};
 inline constexpr Stored kAllRead[] = {Stored::kFloat32, Stored::kBf16, Stored::kBf16Dot,
-                                      Stored::kF16, Stored::kInt8};
+                                      Stored::kF16, Stored::kInt8, Stored::kQ4,
+                                      Stored::kQ8};
 
 /// A random weight [n, k] in panels. `rows` holds the values that products see, row-major.
 struct Weight {
@@ -75,16 +77,25 @@ struct Weight {
     const auto round = how == Stored::kF16 ? kernels::panels_to_f16 : kernels::panels_to_bf16;
     round(f32.data(), std::ssize(f32), half.data());
     if (how == Stored::kInt8) quantize();
+    if (blocks()) make_blocks();
   }
   /// What storage leaves of a value.
   [[nodiscard]] float kept(float v) const {
-    if (stored == Stored::kFloat32 || stored == Stored::kInt8) return v;
+    if (stored == Stored::kFloat32 || stored == Stored::kInt8 || blocks()) return v;
     return stored == Stored::kF16 ? half_to_float(float_to_half(v))
                                   : bf16_to_float(float_to_bf16(v));
   }
   [[nodiscard]] kernels::PackedWeight packed() const {
     kernels::PackedWeight w{.f32 = f32.data(), .n = n, .k = k};
-    if (stored == Stored::kInt8) {
+    if (blocks()) {
+      w.block_scales = block_scales.data();
+      if (stored == Stored::kQ8) {
+        w.codes8 = reinterpret_cast<const int8_t*>(codes.data());
+      } else {
+        w.codes4 = codes.data();
+        w.block_minimums = block_minimums.data();
+      }
+    } else if (stored == Stored::kInt8) {
       w.i8 = int8.data();
       w.scales = scales.data();
     } else if (stored == Stored::kF16) {
@@ -106,8 +117,29 @@ struct Weight {
   std::vector<uint16_t> half;  // Of `stored`'s type, or bf16.
   std::vector<int8_t> int8;
   Floats scales;
+  std::vector<uint8_t> codes;
+  std::vector<uint16_t> block_scales, block_minimums;
 
  private:
+  [[nodiscard]] bool blocks() const { return stored == Stored::kQ4 || stored == Stored::kQ8; }
+  void make_blocks() {
+    const int64_t across = (k + kernels::kBlock - 1) / kernels::kBlock;
+    const int bits = stored == Stored::kQ4 ? 4 : 8;
+    std::vector<uint8_t> of_rows(rows.size());
+    std::vector<uint16_t> s(static_cast<size_t>(n * across)), m(s.size());
+    if (bits == 4) kernels::quantize_blocks4(rows.data(), n, k, of_rows.data(), s.data(), m.data());
+    if (bits == 8) kernels::quantize_blocks8(rows.data(), n, k, of_rows.data(), s.data());
+    codes.resize(static_cast<size_t>(kernels::block_code_bytes(n, k, bits)));
+    block_scales.resize(static_cast<size_t>(kernels::block_elements(n, k)));
+    block_minimums.resize(block_scales.size());
+    kernels::pack_blocks({bits, n, k, of_rows.data(), s.data(), m.data()}, 0, n,
+                         {codes.data(), block_scales.data(), block_minimums.data()});
+    for (int64_t i = 0; i < n * k; ++i) {
+      const auto at = static_cast<size_t>(i), block = static_cast<size_t>(i / k * across + i % k / 32);
+      const float code = bits == 4 ? of_rows[at] : static_cast<int8_t>(of_rows[at]);
+      rows[at] = half_to_float(s[block]) * code + half_to_float(m[block]);
+    }
+  }
   void quantize() {
     int8.resize(f32.size());
     scales.resize(static_cast<size_t>(kernels::scale_elements(n, k)));

@@ -16,6 +16,7 @@ enum class RngPurpose : uint32_t {
   kTest = 5,
   kMinibatch = 6,
   kMoments = 7,
+  kDropout = 8,
 };
 
 /// Philox4x32-10 (Salmon et al. 2011): four 32-bit words from a 64-bit key and a 128-bit counter.

@@ -47,6 +47,12 @@ struct GgmlBlock {
 /// @param out     as many floats as the blocks hold weights.
 void ggml_dequantize(GgmlType type, std::span<const std::byte> blocks, std::span<float> out);
 
+/// Rows of Q4_0, Q4_1 or Q8_0 as codes, scales and minimums, for which the sums of WeightBlocks are the
+/// bits of `ggml_dequantize`; nothing for another type.
+/// @param blocks  whole blocks.
+[[nodiscard]] std::optional<WeightBlocks> ggml_unpack(GgmlType type,
+                                                      std::span<const std::byte> blocks);
+
 /// A key's value. Integers are widened; strings point into the file.
 using GgufValue =
     std::variant<bool, int64_t, uint64_t, double, std::string_view, std::vector<int64_t>,

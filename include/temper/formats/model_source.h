@@ -13,6 +13,14 @@
 
 namespace temper {
 
+/// Rows of quantized blocks of 32 weights: a weight is float32(scale * code + minimum).
+struct WeightBlocks {
+  int bits = 4;                ///< 4: codes in [0, 15]; 8: codes in [-128, 127].
+  std::vector<uint8_t> codes;  ///< [rows, k], one a byte; two's complement where they are signed.
+  std::vector<uint16_t> scales;    ///< [rows, ceil(k / 32)] IEEE half precision.
+  std::vector<uint16_t> minimums;  ///< As `scales`, or empty: -8 scales of 4 bits, 0 of 8.
+};
+
 /// A model's weights under their Hugging Face names ("model.layers.0.self_attn.q_proj.weight") and
 /// in their layout (Linear weights [out, in], row-major, rotate-half rope), whatever the file was.
 /// Reads are const and safe from several threads.
@@ -25,6 +33,10 @@ class WeightSource {
   [[nodiscard]] virtual std::vector<int64_t> shape(std::string_view name) const = 0;
   /// Widens or dequantises into `out`, which has exactly the tensor's number of elements.
   virtual void read_float(std::string_view name, std::span<float> out) const = 0;
+  /// Whether the file holds a tensor in quantized blocks of any kind.
+  [[nodiscard]] virtual bool quantized(std::string_view name) const;
+  /// A matrix as the file holds it, where that is in blocks of 32 (GGUF's Q4_0, Q4_1 and Q8_0).
+  [[nodiscard]] virtual std::optional<WeightBlocks> read_blocks(std::string_view name) const;
 };
 
 /// The token ids of generation_config.json; config.json's where that file is silent.

@@ -24,6 +24,13 @@ inline constexpr int64_t kScaleChunk = 256;
   return (k + kScaleChunk - 1) / kScaleChunk * panel_count(n) * kPanel;
 }
 
+/// Steps of k that share a scale of quantized blocks.
+inline constexpr int64_t kBlock = 32;
+/// Scales of an [n, k] weight in block panels: one for each output row of whole panels and block.
+[[nodiscard]] constexpr int64_t block_elements(int64_t n, int64_t k) {
+  return panel_count(n) * kPanel * ((k + kBlock - 1) / kBlock);
+}
+
 /// How products are summed: two contracts, each the same bits for any number of rows and threads.
 enum class Product {
   /// float32 activations; one fused-multiply-add chain for each chunk of 256 steps.
@@ -42,8 +49,13 @@ enum class Product {
 /// word holds two neighbouring k of one output row, which is what a pairwise dot instruction reads,
 /// on a CPU and on a tensor core. In int8 it is bytes [panel_depth(k)][32], an element's value being
 /// its byte times scales[k / 256][output row], `scales` a float32 [ceil(k / 256)][32 panel_count(n)].
-/// Products read `i8` where it is set, else `bf16`, else `f16`, else `f32`; they widen what they
-/// read exactly.
+/// Blocks (kernels/blocks.h) hold codes and half-precision scales, and maybe minimums, of 32 steps of
+/// an output row: a weight is float32(scale * code + minimum). `codes4` is [panel_depth(k) / 2][32]
+/// bytes a panel, an even step in the low and the next in the high four bits; `codes8` is as `i8`.
+/// Scales and minimums are [panel][ceil(k / 32)][32]. Without minimums they are -8 scales under
+/// `codes4` and 0 under `codes8`.
+/// Products read `codes4` or `codes8` where one is set, else `i8`, else `bf16`, else `f16`, else
+/// `f32`; they widen what they read exactly.
 struct PackedWeight {
   const float* f32 = nullptr;
   const uint16_t* bf16 = nullptr;
@@ -53,10 +65,18 @@ struct PackedWeight {
   const uint16_t* f16 = nullptr;    ///< IEEE half precision.
   const int8_t* i8 = nullptr;       ///< For frozen weights, and on the CPU alone.
   const float* scales = nullptr;    ///< Beside `i8`: see above.
+  const uint8_t* codes4 = nullptr;  ///< Blocks: for frozen weights, and on the CPU alone.
+  const int8_t* codes8 = nullptr;
+  const uint16_t* block_scales = nullptr;
+  const uint16_t* block_minimums = nullptr;
+
+  [[nodiscard]] constexpr bool blocks() const { return codes4 != nullptr || codes8 != nullptr; }
+  /// Whether it is of a type that gets no gradient.
+  [[nodiscard]] constexpr bool frozen() const { return i8 != nullptr || blocks(); }
 };
 /// Whether a weight's product can be computed: kDot multiplies bf16 panels alone.
 [[nodiscard]] constexpr bool product_has_panels(const PackedWeight& w) {
-  return w.product == Product::kFma || (w.bf16 != nullptr && w.i8 == nullptr);
+  return w.product == Product::kFma || (w.bf16 != nullptr && !w.frozen());
 }
 
 /// Row-major [n, k] into the rows [row_begin, row_begin + n) of panels that hold `total_n` rows.
@@ -77,7 +97,8 @@ void panels_to_int8(const float* panels, int64_t n, int64_t k, int8_t* out, floa
 /// over ascending k from zero, and chunk sums are added to the output in order. So a row's bits
 /// depend on that row and W alone: not on `rows`, the number of threads or the instruction set (all
 /// that have fma). Over int8 panels a chain adds x times bytes, and its sum is multiplied by the
-/// chunk's scale, rounded once, before anything is added to it.
+/// chunk's scale, rounded once, before anything is added to it. Over blocks the bits are those of
+/// the float32 panels that hold the widened weights.
 /// @throws Error for kDot without bf16 panels, as its input gradient does.
 struct LinearArgs {
   const float* x = nullptr;  ///< [rows, k]
@@ -132,7 +153,7 @@ namespace cuda {
 /// of k are one instruction, chunks of 256 are added in order; a row's bits do not depend on `rows`
 /// or on its place among them, and a call of `linear_backward_weight` continues another where that
 /// had a multiple of 16 rows. Up to 16 rows `linear` streams the weight once, for decode. At most
-/// 4,194,240 rows. int8 panels are refused.
+/// 4,194,240 rows. int8 panels and blocks are refused.
 Status linear(const LinearArgs& args, Stream stream);
 Status linear_backward_input(const LinearBackwardInputArgs& args, Stream stream);
 Status linear_backward_weight(const LinearBackwardWeightArgs& args, Stream stream);

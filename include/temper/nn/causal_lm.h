@@ -27,15 +27,23 @@ namespace temper {
 /// kFloat16: a copy in IEEE half precision: three more bits than bf16, magnitudes below 65520.
 /// kInt8: whole numbers up to 127 with a float32 scale for each output row and 256 steps
 /// (kernels/linear.h), a quarter of float32's bytes; frozen models only.
-enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot, kFloat16, kInt8 };
-/// "float32", "bfloat16", "bfloat16_dot", "float16" or "int8".
+/// kQ4: blocks of 32 weights in 4 bits (kernels/blocks.h), a sixth of float32's bytes; frozen models
+/// only. Blocks that a GGUF file holds (Q4_0, Q4_1, Q8_0) are kept as they are. Other matrices are
+/// rounded: layers' to 4 bits where the file has them in floats; what the file has in more than 4
+/// bits (Q5, Q6_K, ...), the embedding and the LM head to 8.
+enum class WeightDType { kFloat32, kBfloat16, kBfloat16Dot, kFloat16, kInt8, kQ4 };
+/// Whether a type is for frozen models alone.
+[[nodiscard]] constexpr bool frozen_only(WeightDType dtype) {
+  return dtype == WeightDType::kInt8 || dtype == WeightDType::kQ4;
+}
+/// "float32", "bfloat16", "bfloat16_dot", "float16", "int8" or "q4".
 [[nodiscard]] const char* weight_dtype_name(WeightDType dtype);
 /// The inverse. @throws Error that lists the names.
 [[nodiscard]] WeightDType parse_weight_dtype(std::string_view name);
-/// All names, for options and configs. int8 is for frozen models.
+/// All names, for options and configs. int8 and q4 are for frozen models.
 [[nodiscard]] const std::vector<std::string>& weight_dtype_names();
 
-/// Whether a model gets gradients. A frozen model in 16 bits or int8 keeps no float32 copy of its
+/// Whether a model gets gradients. A frozen model in 16 bits or less keeps no float32 copy of its
 /// matrices.
 enum class Trainable { kNo, kYes };
 
@@ -65,6 +73,8 @@ struct ForwardTape {
   AttentionPlan plan;
   std::vector<LayerTape> layers;
   FloatBuffer last, rstd_last, hidden;
+  /// Of each row, where an adapter drops out parts of its input: a hash of the row's text.
+  std::vector<uint64_t> texts;
 };
 
 class Adapter;
@@ -78,15 +88,15 @@ class LinearAdapter;
 class CausalLM {
  public:
   /// Loads every weight. @throws Error naming a tensor that is missing, has another shape or holds
-  /// a number that `dtype` cannot (float16: 65520 and above; int8: infinity and NaN), and for a
-  /// trainable model in int8.
+  /// a number that `dtype` cannot (float16: 65520 and above; int8, q4: infinity and NaN), and for a
+  /// trainable model in int8 or q4.
   CausalLM(const ModelSource& source, WeightDType dtype, Trainable trainable,
            LmParts parts = LmParts::kAll);
   ~CausalLM();
   /// A frozen copy of `other`'s weights as they are now. @throws Error where it has an adapter.
   [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other);
   /// The same in another weight type, rounded from `other`'s float32 masters. @throws Error where
-  /// it has none, or holds a number that `dtype` cannot.
+  /// it has none, or holds a number that `dtype` cannot, and for q4, which is rounded from files.
   [[nodiscard]] static std::unique_ptr<CausalLM> frozen_copy(const CausalLM& other,
                                                              WeightDType dtype);
   /// Overwrites a frozen copy's weights by `other`'s as they are now. @throws Error as `frozen_copy`.
@@ -124,7 +134,7 @@ class CausalLM {
   /// Puts a low-rank adapter on a frozen model (nn/adapter.h): from now on every forward applies
   /// it, and gradients are its alone. A is drawn, keyed by (seed, module), and B is 0, so no bit of
   /// the model's output changes yet. @throws Error for a model whose weights are trained, a second
-  /// adapter, a target that the model lacks, and dropout.
+  /// adapter, and a target that the model lacks.
   void add_adapter(const AdapterConfig& config, uint64_t seed);
   /// The same with the weights of a folder in PEFT's format. Frozen, it costs its weights alone.
   /// @throws Error naming the file and the rule that it breaks.
@@ -135,14 +145,21 @@ class CausalLM {
   /// with them. @throws Error unless the weights are float32 and no mapped file.
   void merge_adapter();
   /// This model's own weights, not copied, as a frozen model without the adapter: the reference of
-  /// a policy that is an adapter. The two share their workspace too, so one thread may call either
-  /// at a time.
+  /// a policy that is an adapter, or what another adapter goes on. The two share their workspace
+  /// too, so one thread may call either at a time.
   [[nodiscard]] std::unique_ptr<CausalLM> without_adapter() const;
   /// Null where there is none.
   [[nodiscard]] const Adapter* adapter() const { return adapter_.get(); }
   /// Whether forwards apply the adapter; see AdapterOff.
   [[nodiscard]] bool adapter_applied() const { return adapter_ != nullptr && adapter_on_; }
   void apply_adapter(bool on) { adapter_on_ = on; }
+  /// Whether a training forward drops out parts of what the adapter reads: its rows then are not
+  /// those of `forward`.
+  [[nodiscard]] bool drops_out() const;
+  /// The coordinates of dropout's draws from now on: what is dropped is a function of (seed, step,
+  /// matrix, the row's text, column), so it does not depend on how a step is cut or on threads.
+  /// Modules over one input (q, k and v; gate and up) share what is dropped.
+  void set_dropout_step(uint64_t seed, int64_t step);
 
   /// All weights but an adapter's, in a fixed order. A tied head is the embedding.
   [[nodiscard]] std::span<const std::unique_ptr<Parameter>> parameters() const { return params_; }
@@ -207,6 +224,12 @@ class CausalLM {
   void project_backward(const Parameter& weight, const Parameter* bias, const float* dy,
                         const float* x, float* dx, int64_t rows) const;
   void take_adapter(std::unique_ptr<Adapter> adapter);
+  /// While it lives, the adapter drops out parts of its input.
+  struct DropoutScope {
+    const Adapter* adapter;
+    ~DropoutScope();
+  };
+  [[nodiscard]] DropoutScope drop_out_rows(const ForwardTape& tape) const;
   void qkv_forward(int64_t layer, const TokenBatch& batch, LayerTape& t);
   void mlp_forward(int64_t layer, int64_t rows, LayerTape& t, float* out);
   void layer_backward(int64_t layer, const ForwardTape& tape, LayerTape& t, float* dx);
@@ -226,6 +249,8 @@ class CausalLM {
   std::vector<Layer> layers_;
   std::unique_ptr<Adapter> adapter_;
   bool adapter_on_ = true;
+  uint64_t dropout_seed_ = 0;
+  int64_t dropout_step_ = 0;
   FloatBuffer hidden_;
   std::shared_ptr<Workspace> work_ = std::make_shared<Workspace>();
   std::map<int32_t, std::vector<float>> embed_grad_;

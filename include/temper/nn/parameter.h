@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "temper/core/torch.h"
+#include "temper/formats/model_source.h"
 #include "temper/kernels/linear.h"
 
 namespace temper {
@@ -30,9 +32,10 @@ struct Parameter {
   std::vector<ParameterPart> parts;
   at::Tensor value;   ///< float32 master; undefined for a frozen matrix kept in fewer bits alone.
   at::Tensor half;    ///< Panels in bfloat16 or float16 that products read, or undefined.
-  at::Tensor int8;    ///< The same in int8, of frozen matrices.
-  at::Tensor scales;  ///< float32, beside `int8`.
+  at::Tensor int8;    ///< The same in int8, or codes of blocks, of frozen matrices.
+  at::Tensor scales;  ///< Beside `int8`: float32, or of blocks half precision, minimums behind them.
   at::Tensor grad;    ///< float32, or undefined when frozen.
+  int64_t version = 0;  ///< Whoever changes `value` adds to it.
 
   [[nodiscard]] int64_t elements() const;
   [[nodiscard]] float* data() const { return value.data_ptr<float>(); }
@@ -44,14 +47,18 @@ struct Parameter {
   [[nodiscard]] kernels::PackedWeight packed() const;
   [[nodiscard]] size_t bytes() const;
 
+  /// Replaces `int8` and `scales` by blocks of every part, all of as many bits. Where one part has
+  /// minimums, all get them. @throws Error for other sizes.
+  void set_blocks(std::span<const WeightBlocks> blocks);
   /// Writes row-major [rows, k] values of one part into `value`.
   void set_part(const ParameterPart& part, const float* rows);
   /// Reads one part back as row-major [rows, k]. @param of  `value` or a tensor laid out like it.
   void get_part(const ParameterPart& part, const at::Tensor& of, float* rows) const;
-  /// Rounds `value` into `half` or `int8`, where there is one.
+  /// Rounds `value` into `half` or `int8`, where there is one. Blocks are not made here.
   void refresh_half();
   /// The same from float32 values that are laid out like `value`.
   void round_from(const float* values);
+  [[nodiscard]] kernels::PackedWeight packed_blocks() const;  ///< Of `packed`, in blocks.
 };
 
 /// Float32 [elements] filled with zeros.

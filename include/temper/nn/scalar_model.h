@@ -115,6 +115,10 @@ class ScalarModel {
   /// the unknown token, the first token or any special one; an end token only if all are.
   /// @throws Error for a backbone that is frozen in 16 bits, or an I/O failure.
   void save(const std::filesystem::path& folder, DType dtype = DType::kF32) const;
+  /// Writes the backbone's adapter and the head as PEFT's folder of a sequence-classification model
+  /// (task_type SEQ_CLS, the head under modules_to_save), in float32.
+  /// @throws Error without an adapter, or for a head with a bias, which PEFT's has not.
+  void save_adapter(const std::filesystem::path& folder) const;
 
  protected:
   ScalarModel() = default;
@@ -132,7 +136,8 @@ class RewardModel : public ScalarModel {
   static constexpr int64_t kScoreTokens = 4096;
 
   using ScalarModel::ScalarModel;
-  /// A sequence-classification folder with one label (score.weight [1, hidden], score.bias), or a
+  /// An adapter's folder in PEFT's format (task_type SEQ_CLS) over the model that it names, or
+  /// a sequence-classification folder with one label (score.weight [1, hidden], score.bias), or a
   /// language model with a value head as TRL saves it (v_head.summary.weight and bias, names of the
   /// backbone with or without the prefix "pretrained_model.").
   /// @param trainable  whether the backbone gets gradients; the head always does.
@@ -142,6 +147,14 @@ class RewardModel : public ScalarModel {
   /// A language model's backbone under a head of zeros. @param spec  see `open_model`.
   [[nodiscard]] static RewardModel from_language_model(std::string_view spec, WeightDType dtype,
                                                        Trainable trainable = Trainable::kYes);
+  /// A frozen model under a new adapter that is trained. @param spec  a folder with a head, which it
+  /// begins with, or a language model, under a head of zeros.
+  [[nodiscard]] static RewardModel load_with_adapter(std::string_view spec, WeightDType dtype,
+                                                     AdapterConfig config, uint64_t seed);
+  /// The same under the adapter and head of a folder in PEFT's format (task_type SEQ_CLS).
+  [[nodiscard]] static RewardModel load_with_adapter(std::string_view spec, WeightDType dtype,
+                                                     const std::filesystem::path& folder,
+                                                     Trainable trainable = Trainable::kYes);
   /// Another head of zeros over this backbone (frozen backbones are shared so by many rewards).
   [[nodiscard]] RewardModel with_new_head() const;
 
@@ -174,6 +187,14 @@ class ValueModel : public ScalarModel {
                                        Trainable trainable = Trainable::kYes);
   [[nodiscard]] static ValueModel from_language_model(std::string_view spec, WeightDType dtype,
                                                       Trainable trainable = Trainable::kYes);
+  /// A trained adapter of its own under a head of zeros over the policy's weights, which are not
+  /// copied and must be frozen: it costs what its adapter does. Valid while the policy is; the two
+  /// share a workspace, so one thread may call either at a time.
+  [[nodiscard]] static ValueModel over(const PolicyModel& policy, const AdapterConfig& config,
+                                       uint64_t seed);
+  /// The same with the adapter and head of a folder in PEFT's format (task_type SEQ_CLS).
+  [[nodiscard]] static ValueModel over(const PolicyModel& policy,
+                                       const std::filesystem::path& folder);
 };
 
 }  // namespace temper

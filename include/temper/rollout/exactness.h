@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -17,6 +18,8 @@ struct ExactnessOptions {
   std::vector<WeightDType> weights = {WeightDType::kFloat32, WeightDType::kBfloat16,
                                       WeightDType::kBfloat16Dot, WeightDType::kFloat16};
   uint64_t seed = 42;
+  /// A folder in PEFT's format whose adapter every forward applies; empty for none.
+  std::filesystem::path adapter = {};
 };
 
 struct ExactnessCount {

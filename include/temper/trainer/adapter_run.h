@@ -17,7 +17,10 @@ struct AdapterRunConfig {
   std::vector<std::string> target_modules = {"all-linear"};
   std::vector<std::string> rank_pattern;
   std::vector<std::string> alpha_pattern;
+  std::string target_pattern;
   bool use_rslora = false;
+  bool use_dora = false;
+  double dropout = 0;
   std::string path;
   bool save_merged = true;
 
@@ -28,7 +31,10 @@ struct AdapterRunConfig {
     v(target_modules, "target_modules", "Modules that get an adapter: names such as q_proj, ends of paths such as 1.mlp.down_proj, or all-linear for every linear module but the LM head.");
     v(rank_pattern, "rank_pattern", "Ranks of single modules, such as down_proj=4; the first match counts.");
     v(alpha_pattern, "alpha_pattern", "The same for alpha.");
+    v(target_pattern, "target_pattern", "Instead of target_modules: a regular expression over whole module paths, such as .*\\.[0-9]\\.mlp\\..*_proj.");
     v(use_rslora, "use_rslora", "Scale by alpha / sqrt(r) instead.");
+    v(use_dora, "use_dora", "DoRA: magnitudes of the output columns are trained too, and A and B move their directions.");
+    v(dropout, "dropout", "Share of an adapter's inputs that training forwards leave out, in [0, 1). Above 0 a token's log-prob in training is not the one that it was sampled at.");
     v(path, "path", "Folder of an adapter in PEFT's format to go on from; its own settings hold instead of those above.");
     v(save_merged, "save_merged", "With trainer.save_model: write the model with the adapter merged into it besides the adapter.");
   }

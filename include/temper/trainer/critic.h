@@ -36,7 +36,8 @@ struct CriticConfig {
       {"own", "trunk", "trunk_joint"});
     v(init, "init",
       "own: folder of a reward or value model to begin with; empty: the first reward model, or else "
-      "the policy under a head of zeros.");
+      "the policy under a head of zeros. Where the policy is an adapter, empty or an adapter's folder "
+      "(task_type SEQ_CLS): the value model is an adapter too, over the policy's weights.");
     v(coef, "coef", "Weight of the value loss: what it may move the trunk, where that is shared.");
     v(clip, "clip", "Values may move this far from those of the rollout; negative: any distance.");
     v(normalise, "normalise",
@@ -119,5 +120,10 @@ class Critic {
 /// head of zeros. @param policy  spec of the policy's model. @param reward  may be null.
 [[nodiscard]] ValueModel make_value_model(const CriticConfig& config, std::string_view policy,
                                           const RewardModel* reward, WeightDType dtype);
+/// The same over the weights of a policy that is an adapter, which are not copied: an adapter of the
+/// policy's settings under a head of zeros, or that of `init`. Nothing where the policy is none, or
+/// `init` names a whole model.
+[[nodiscard]] std::optional<ValueModel> make_value_adapter(const CriticConfig& config,
+                                                           const PolicyModel& policy, uint64_t seed);
 
 }  // namespace temper

@@ -41,7 +41,7 @@ struct TrainerConfig {
     v(keep_last, "keep_last", "Checkpoints kept, the newest ones, at least 1.");
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out score besides.");
     v(seed, "seed", "Of everything random: same seed, same bits.");
-    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest). Under an adapter there are no masters, and int8 is a choice too.", weight_dtype_names());
+    v(weights, "weights", "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both sides (the fastest). Under an adapter there are no masters, and int8 and q4 (blocks of 4 bits) are choices too.", weight_dtype_names());
     v(reference_weights, "reference_weights", "The same for the frozen reference of a KL: the type of trainer.weights, or another; int8 takes a quarter of float32's bytes.", reference_weight_names());
     v(reference_file, "reference_file", "Panel file that the frozen reference is mapped from, shared by all processes that name it; made where it is not there or is of another model or type. Empty: a copy in memory.");
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with; sampled and trained log-probs then differ by rounding.", ops::kernel_names());

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/blocks-inl.h"
 #include "cpu/int8-inl.h"
 #include "cpu/operands-inl.h"
 #include "cpu/swiglu-inl.h"
@@ -56,9 +57,14 @@ int panels_at_once(int64_t rows) {
   return rows == 1 ? 1 : rows <= 3 ? 4 : rows <= 6 ? 2 : 1;
 }
 
+/// Multiplications that one thread does sooner than it would share them out: those of an adapter's few
+/// rows.
+constexpr int64_t kTinyProduct = int64_t{1} << 17;
+
 /// Of `panels`, what a thread takes in a row. For one row that is its share or half a million
 /// weights, since every new start costs the memory's latency.
 int64_t panels_in_a_row(const LinearArgs& g, int64_t panels) {
+  if (g.rows * g.weight.k * panels * kPanel <= kTinyProduct) return panels;
   if (g.rows > 1) return g.swiglu != nullptr ? 1 : panels_at_once(g.rows);
   const int64_t share = (panels + num_threads() - 1) / num_threads();
   const int64_t run = (int64_t{1} << 19) / (panel_depth(g.weight.k) * kPanel);
@@ -115,6 +121,10 @@ void Linear(const LinearArgs& g) {
     const PackedRows x = pack_rows_to_words(g.x, g.x_stride, g.rows, w.k);
     all_panels(g, DotOperands{dot_kernels(), x.words, x.stride, 1,
                               reinterpret_cast<const uint32_t*>(w.bf16), panel / 2});
+  } else if (w.codes4 != nullptr) {
+    all_panels(g, BlockOperands<uint8_t>{a, w, w.codes4});
+  } else if (w.codes8 != nullptr) {
+    all_panels(g, BlockOperands<int8_t>{a, w, w.codes8});
   } else if (w.i8 != nullptr) {
     all_panels(g, Int8Operands{a, w.i8, w.scales, panel, panel_count(w.n) * kPanel});
   } else if (w.bf16 != nullptr) {

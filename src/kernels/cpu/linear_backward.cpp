@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "cpu/blocks-inl.h"
 #include "cpu/operands-inl.h"
 #include "cpu/workspace.h"
 #include "temper/core/error.h"
@@ -58,7 +59,11 @@ void transpose_block(const PackedWeight& w, int64_t n0, int64_t count, int64_t k
   for (int64_t n = 0; n < count; n += kPanel) {
     const int64_t offset = ((n0 + n) / kPanel * panel_depth(w.k) + k0) * kPanel;
     const float* source = widened;
-    if (w.i8 != nullptr) {
+    if (w.codes4 != nullptr) {
+      widen_blocks(w, w.codes4, (n0 + n) / kPanel, k0, columns, widened);
+    } else if (w.codes8 != nullptr) {
+      widen_blocks(w, w.codes8, (n0 + n) / kPanel, k0, columns, widened);
+    } else if (w.i8 != nullptr) {
       scale_panel(w, (n0 + n) / kPanel, k0, columns, widened);
     } else if (w.bf16 != nullptr) {
       widen_panel(BBf16{w.bf16 + offset}, columns, widened);

@@ -103,8 +103,8 @@ void check_divergence(const LinearDivergenceArgs& g) {
 
 void check_train(const LinearDivergenceTrainArgs& g) {
   check_divergence(g.forward);
-  TEMPER_CHECK(g.forward.student.head.i8 == nullptr || g.dweight == nullptr,
-               "[linear_divergence_train] int8 weights are frozen: they get no gradient");
+  TEMPER_CHECK(!g.forward.student.head.frozen() || g.dweight == nullptr,
+               "[linear_divergence_train] int8 weights and blocks are frozen: they get no gradient");
   TEMPER_CHECK(g.dlogprob == nullptr || g.forward.logprob != nullptr,
                "[linear_divergence_train] a log-prob's gradient needs the forward's log-probs");
 }

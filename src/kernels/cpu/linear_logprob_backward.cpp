@@ -233,8 +233,8 @@ void close_ranks(const LogitsTile& tile, int64_t first, std::span<const int64_t>
 
 void check_backward(const LinearLogprobBackwardArgs& g) {
   check_head(g.forward);
-  TEMPER_CHECK(g.forward.head.i8 == nullptr || g.dweight == nullptr,
-               "[linear_logprob_backward] int8 weights are frozen: they get no gradient");
+  TEMPER_CHECK(!g.forward.head.frozen() || g.dweight == nullptr,
+               "[linear_logprob_backward] int8 weights and blocks are frozen: they get no gradient");
   TEMPER_CHECK(g.dentropy == nullptr || g.forward.entropy != nullptr,
                "[linear_logprob_backward] an entropy gradient needs the forward's entropy");
   TEMPER_CHECK(g.dkl == nullptr ||

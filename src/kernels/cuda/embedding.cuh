@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(kEmbeddingThreads)
 inline Status launch_embedding(const PackedWeight& w, std::span<const int32_t> ids, float* out,
                                Stream stream) {
   if (w.k < 1) return invalid_argument("[embedding] width must be >= 1");
-  if (w.i8 != nullptr) {
-    return invalid_argument("[embedding] int8 panels are read on the CPU alone");
+  if (w.frozen()) {
+    return invalid_argument("[embedding] int8 panels and blocks are read on the CPU alone");
   }
   const auto rows = static_cast<int64_t>(ids.size());
   const auto blocks = static_cast<unsigned>(rows < (1 << 20) ? rows : 1 << 20);

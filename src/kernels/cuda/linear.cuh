@@ -10,7 +10,7 @@ inline namespace TEMPER_CUDA_TARGET {
 /// An empty text, or why a weight cannot be read.
 inline const char* weight_problem(const PackedWeight& w) {
   if (w.n < 1 || w.k < 1) return "[linear] a weight must have n >= 1 and k >= 1";
-  if (w.i8 != nullptr) return "[linear] int8 panels are read on the CPU alone";
+  if (w.frozen()) return "[linear] int8 panels and blocks are read on the CPU alone";
   const void* p = read_panels(w);
   if (p == nullptr) return "[linear] the weight has no panels";
   if (!product_has_panels(w)) return "[linear] Product::kDot needs bf16 panels";

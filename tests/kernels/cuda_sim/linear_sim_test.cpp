@@ -178,9 +178,9 @@ TEST(LinearSim, RefusesBeforeLaunching) {
   EXPECT_STREQ(launch_linear(a, nullptr).what, "[linear] the weight has no panels");
   const std::vector<int8_t> bytes(64);
   a.weight = {.n = 8, .k = 8, .i8 = bytes.data()};
-  EXPECT_STREQ(launch_linear(a, nullptr).what, "[linear] int8 panels are read on the CPU alone");
+  EXPECT_STREQ(launch_linear(a, nullptr).what, "[linear] int8 panels and blocks are read on the CPU alone");
   EXPECT_STREQ(launch_linear_backward_input({.weight = a.weight, .rows = 1}, nullptr).what,
-               "[linear] int8 panels are read on the CPU alone");
+               "[linear] int8 panels and blocks are read on the CPU alone");
   a.weight = w.view;
   a.weight.f32 += 1;
   EXPECT_STREQ(launch_linear(a, nullptr).what,

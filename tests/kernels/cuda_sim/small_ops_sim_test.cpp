@@ -113,7 +113,7 @@ TEST(SmallOpsSim, BadArgumentsAreRefusedBeforeTheLaunch) {
   refused(launch_adamw({.step = 0}, nullptr, nullptr), "[adamw] step must be >= 1");
   const int8_t byte = 0;
   refused(launch_embedding({.n = 1, .k = 1, .i8 = &byte}, {}, nullptr, nullptr),
-          "[embedding] int8 panels are read on the CPU alone");
+          "[embedding] int8 panels and blocks are read on the CPU alone");
   uint16_t half = 0;
   refused(launch_adamw({.bf16 = &half, .count = 32}, nullptr, nullptr),
           "[adamw] 16-bit panels hold multiples of 64");

@@ -1,4 +1,4 @@
-#include "temper/reward/regex.h"
+#include "temper/core/safe_regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -28,7 +28,7 @@ struct Release {
 
 }  // namespace
 
-class Regex::Impl {
+class SafeRegex::Impl {
  public:
   explicit Impl(const std::string& pattern) : pattern_(pattern) {
     int code = 0;
@@ -62,14 +62,14 @@ class Regex::Impl {
   std::unique_ptr<pcre2_match_context, Release> context_;
 };
 
-Regex::Regex(const std::string& pattern) : impl_(std::make_unique<Impl>(pattern)) {}
-Regex::~Regex() = default;
-Regex::Regex(Regex&&) noexcept = default;
-Regex& Regex::operator=(Regex&&) noexcept = default;
+SafeRegex::SafeRegex(const std::string& pattern) : impl_(std::make_unique<Impl>(pattern)) {}
+SafeRegex::~SafeRegex() = default;
+SafeRegex::SafeRegex(SafeRegex&&) noexcept = default;
+SafeRegex& SafeRegex::operator=(SafeRegex&&) noexcept = default;
 
-bool Regex::search(std::string_view text) const { return impl_->match(text, 0); }
+bool SafeRegex::search(std::string_view text) const { return impl_->match(text, 0); }
 
-bool Regex::matches(std::string_view text) const {
+bool SafeRegex::matches(std::string_view text) const {
   return impl_->match(text, PCRE2_ANCHORED | PCRE2_ENDANCHORED);
 }
 
