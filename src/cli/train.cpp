@@ -10,6 +10,7 @@
 #include "temper/core/config.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
+#include "temper/trainer/distill_run.h"
 #include "temper/trainer/offline_run.h"
 #include "temper/trainer/preference_run.h"
 #include "temper/trainer/report.h"
@@ -192,6 +193,21 @@ void add_train(CLI::App& app, int& code) {
       {read_reward_config, train_reward}, code);
   add_offline_methods(group, code);
   add_preference_methods(group, code);
+  add_algorithm<DistillRunConfig>(
+      group, "distill",
+      "Distillation: the student learns a teacher's whole distribution over the next token, behind\n"
+      "answers from a file, answers that the teacher writes (a file of prompts alone), or its own\n"
+      "(distill.lambda, the share of steps on those). A file has one row a line:\n"
+      "  {\"prompt\": [{\"role\": \"user\", \"content\": \"...\"}], \"completion\": [...]}\n"
+      "Another model as teacher, of the same vocabulary:\n"
+      "  temper train distill --model SMALL --output runs/a --set distill.teacher=LARGE "
+      "--set data.path=rows.jsonl\n"
+      "Context distillation, a long system prompt put into an adapter so that no request pays for it:\n"
+      "  temper train distill --model M --output runs/b --set adapter.r=16 --set data.path=prompts.jsonl\n"
+      "    --set distill.teacher_system_prompt_file=house_style.txt --set schedule.learning_rate=5e-4\n"
+      "\"held-out\" is the share of tokens of which both find the same one likeliest.\n"
+      "--keys lists every key with its default and meaning.",
+      {read_distill_config, train_distill}, code);
 }
 
 }  // namespace temper::cli
