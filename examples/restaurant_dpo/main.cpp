@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "baselines.h"
+#include "cache.h"
 #include "ranking.h"
 #include "recommender.h"
 #include "temper/core/error.h"
@@ -26,10 +27,10 @@ struct Options {
   std::string model = TEMPER_DEFAULT_MODEL;
   std::vector<std::string> methods = {"dpo", "simpo"};
   std::string guest;
-  std::string output;
+  std::string output = "runs/restaurant_dpo";
   TrainConfig train;
   SplitConfig split;
-  size_t unrated = 2;
+  size_t unrated = 4;
 };
 
 using Scorer = std::function<std::vector<double>(size_t trial)>;
@@ -103,11 +104,16 @@ class Contest {
       TrainConfig config = options_.train;
       config.method = method;
       const SurveyTokens& tokens = tokenized();
-      auto policy = train_adapter(options_.model, tokens, preferences_, config);
-      if (!options_.output.empty()) policy.lm().save_adapter(options_.output + "/" + method);
+      const std::string folder = options_.output + "/" + method;
+      const std::string settings = settings_of(options_.model, tokens, preferences_, config);
+      const bool kept = has_adapter(folder, settings);
+      auto policy = kept ? load_adapter(options_.model, folder)
+                         : train_adapter(options_.model, tokens, preferences_, config);
+      if (!kept) policy.lm().save_adapter(folder);
+      const TrialScores validation =
+          scores(policy.lm(), settings, split_.validation, "validation", method);
+      const TrialScores test = scores(policy.lm(), settings, split_.test, "test", method);
       if (base_test_.empty()) add_untrained(policy.lm());
-      const TrialScores validation = score_trials(policy.lm(), tokens, split_.validation);
-      const TrialScores test = score_trials(policy.lm(), tokens, split_.test);
       const Rule rule = choose(method, validation,
                                {Rule::kSum, Rule::kMean, Rule::kLift, Rule::kMeanLift});
       add(method + " by " + rule_name(rule),
@@ -208,11 +214,23 @@ class Contest {
 
   void add_untrained(temper::CausalLM& lm) {
     const temper::AdapterOff off(lm);
-    base_validation_ = score_trials(lm, tokens_, split_.validation);
-    base_test_ = score_trials(lm, tokens_, split_.test);
+    base_validation_ = scores(lm, options_.model, split_.validation, "validation", "untrained");
+    base_test_ = scores(lm, options_.model, split_.test, "test", "untrained");
     const Rule rule = choose("untrained", base_validation_, {Rule::kSum, Rule::kMean});
     add(std::string("the untrained model by ") + rule_name(rule),
         [&](size_t i) { return ranked_by(rule, base_test_[i], base_test_[i]); });
+  }
+
+  /// From the folder, or computed and kept there.
+  TrialScores scores(temper::CausalLM& lm, const std::string& settings,
+                     const std::vector<Trial>& trials, const char* part, const std::string& who) {
+    const std::string file = options_.output + "/" + who + "-" + part + ".json";
+    if (auto saved = load_scores(file, settings, trials)) return *saved;
+    std::printf("asking %s (%s)\n", who.c_str(), part);
+    std::fflush(stdout);
+    TrialScores out = score_trials(lm, tokens_, trials);
+    save_scores(file, settings, trials, out);
+    return out;
   }
 
   Rule choose(const std::string& name, const TrialScores& scores, const std::vector<Rule>& rules) {
@@ -300,7 +318,8 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"dpo", "simpo"}))
       ->capture_default_str();
   app.add_option("--guest", o.guest, "Whom to recommend something to; empty: the first tested one");
-  app.add_option("--output", o.output, "Folder for the adapters; empty: they are not kept");
+  app.add_option("--output", o.output, "Folder for adapters and scores; what is in it is used again")
+      ->capture_default_str();
   app.add_option("--steps", o.train.steps, "Optimizer steps")->capture_default_str();
   app.add_option("--pairs", o.train.pairs_per_step, "Pairs a step")->capture_default_str();
   app.add_option("--rank", o.train.rank, "Of the adapter")->capture_default_str();

@@ -23,6 +23,12 @@ temper::TokenizedAnswers answers_of(const SurveyTokens& tokens,
   return out;
 }
 
+/// All are exact; which bits they give differs.
+temper::WeightDType fastest_weights() {
+  return temper::kernels::has_dot_instruction() ? temper::WeightDType::kBfloat16Dot
+                                                : temper::WeightDType::kBfloat16;
+}
+
 }  // namespace
 
 SurveyTokens tokenize(const Survey& survey, const temper::ModelText& text) {
@@ -42,12 +48,10 @@ SurveyTokens tokenize(const Survey& survey, const temper::ModelText& text) {
 temper::PolicyModel train_adapter(const std::string& model, const SurveyTokens& tokens,
                                   const std::vector<Preference>& preferences,
                                   const TrainConfig& config) {
-  const auto weights = temper::kernels::has_dot_instruction() ? temper::WeightDType::kBfloat16Dot
-                                                              : temper::WeightDType::kBfloat16;
   temper::AdapterConfig adapter;
   adapter.r = config.rank;
   adapter.alpha = 2 * static_cast<double>(config.rank);
-  auto policy = temper::PolicyModel::load_with_adapter(model, weights, adapter, config.seed);
+  auto policy = temper::PolicyModel::load_with_adapter(model, fastest_weights(), adapter, config.seed);
   const temper::OfflineLoss loss(config.method);
   temper::OfflineTrainer::Parts parts;
   parts.config.rows_per_step = config.pairs_per_step;
@@ -76,6 +80,12 @@ temper::PolicyModel train_adapter(const std::string& model, const SurveyTokens& 
     loss_sum = right = 0;
   }
   return policy;
+}
+
+temper::PolicyModel load_adapter(const std::string& model, const std::string& folder) {
+  return temper::PolicyModel::load_with_adapter(model, fastest_weights(),
+                                                std::filesystem::path(folder),
+                                                temper::Trainable::kNo);
 }
 
 const char* rule_name(Rule rule) {

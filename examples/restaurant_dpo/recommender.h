@@ -22,9 +22,9 @@ struct SurveyTokens {
 struct TrainConfig {
   std::string method = "dpo";  ///< dpo or simpo.
   int64_t rank = 8;
-  int64_t steps = 100;
+  int64_t steps = 48;
   int64_t pairs_per_step = 8;
-  double learning_rate = 5e-4;
+  double learning_rate = 3e-4;
   uint64_t seed = 1;
 };
 
@@ -34,6 +34,8 @@ struct TrainConfig {
                                                 const SurveyTokens& tokens,
                                                 const std::vector<Preference>& preferences,
                                                 const TrainConfig& config);
+/// The same from a folder in PEFT's format, to ask it.
+[[nodiscard]] temper::PolicyModel load_adapter(const std::string& model, const std::string& folder);
 
 /// What a place is ranked by. Lift: how much likelier the card is than under the model without its
 /// adapter; times beta it is the reward that DPO trains, and it leaves out what makes a text likely

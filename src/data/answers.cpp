@@ -64,6 +64,39 @@ int64_t AnswerGroup::tokens() const {
   return n;
 }
 
+std::vector<AnswerGroup> wrap_answers(std::span<const AnswerGroup> groups, int64_t max_length) {
+  TEMPER_CHECK(max_length >= 2, "[wrap_answers] max_length must be at least 2, got ", max_length);
+  std::vector<AnswerGroup> out;
+  AnswerGroup text;
+  const auto finish = [&] {
+    if (text.answers.empty()) return;
+    if (text.active(0) > 0) out.push_back(text);
+    text.answers.clear();
+  };
+  const auto add = [&](const AnswerGroup& from, int32_t id, uint8_t counts) {
+    if (text.answers.empty()) {
+      text = {.prompt = {}, .answers = {{}}, .weight = from.weight, .line = from.line};
+    }
+    text.answers[0].ids.push_back(id);
+    text.answers[0].mask.push_back(counts);
+    if (std::ssize(text.answers[0].ids) == max_length) finish();
+  };
+  for (const AnswerGroup& group : groups) {
+    TEMPER_CHECK(group.answers.size() == 1, "[wrap_answers] line ", group.line, " has ",
+                 group.answers.size(), " answers; single answers alone can be wrapped");
+    TEMPER_CHECK(group.weight == groups[0].weight, "[wrap_answers] line ", group.line,
+                 " has another weight than line ", groups[0].line,
+                 "; rows that share a text need the same");
+    for (const int32_t id : group.prompt) add(group, id, 0);
+    const TokenAnswer& answer = group.answers[0];
+    for (size_t t = 0; t < answer.ids.size(); ++t) {
+      add(group, answer.ids[t], answer.mask.empty() ? uint8_t{1} : answer.mask[t]);
+    }
+  }
+  finish();
+  return out;
+}
+
 AnswerTokens pack_answers(std::span<const AnswerGroup* const> groups, bool prompts) {
   AnswerTokens out;
   int32_t sequence = 0;

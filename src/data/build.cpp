@@ -250,7 +250,13 @@ class Builder {
       const bool within = margin > 0 && margin >= config_.min_margin &&
                           (config_.max_margin == 0 || margin <= config_.max_margin);
       if (!within || a.answer == b.answer) continue;
-      pairs_.push_back({{p.conversation, p.prompt, a.answer, b.answer, margin, p.line, p.id},
+      pairs_.push_back({{.conversation = p.conversation,
+                         .prompt = p.prompt,
+                         .chosen = a.answer,
+                         .rejected = b.answer,
+                         .margin = margin,
+                         .line = p.line,
+                         .id = p.id},
                         a.score,
                         b.score,
                         0});

@@ -121,7 +121,8 @@ class Checker {
   /// The two sides of a pair come one behind the other, from one line.
   void take(CompletionRecord&& r) {
     measure(r);
-    if (waiting_ && waiting_->line == r.line && waiting_->label == true && r.label == false) {
+    if (waiting_ && waiting_->line == r.line && waiting_->label == true && r.label == false &&
+        waiting_->prompt == r.prompt) {  // Else they are steps.
       finish_row(*waiting_, &r);
       waiting_.reset();
       return;

@@ -46,6 +46,7 @@ class CompletionParser {
       case DataForm::kMessages: completion = read_text(form == DataForm::kMessages); break;
       case DataForm::kPrompt: prompt = read_prompt(); break;
       case DataForm::kStepwise:
+      case DataForm::kSteps:
         prompt = read_prompt();
         record.steps = read_steps();
         completion.words.text = joined(record.steps);
@@ -162,32 +163,13 @@ class CompletionParser {
       record.assistant.push_back(message["role"] == "assistant" && !off);
       prompt.push_back(message);
     }
-    for (const Json& message : prompt) {
-      if (message.size() == 2 && message["content"].is_string()) continue;
-      record.turns_json = prompt.dump();
-      return;
-    }
+    if (has_more_than_words(prompt)) record.turns_json = prompt.dump();
   }
 
   const Json& object_;
   const RowContext& row_;
   const CompletionReadOptions& options_;
 };
-
-/// As an array; some files hold it as a text of JSON.
-std::string tools_text(const Json& tools, const std::string& where) {
-  if (tools.is_array()) return tools.dump();
-  if (!tools.is_string()) refuse_value(where, "tools", "an array", tools);
-  bool shallow = true;  // Writing JSON back is recursive.
-  const auto watch = [&](int depth, Json::parse_event_t, Json&) {
-    return shallow = shallow && depth <= kMaxJsonDepth;
-  };
-  const Json parsed = Json::parse(tools.get<std::string>(), watch, false);
-  TEMPER_CHECK(shallow && parsed.is_array(), "[read_jsonl] ", where,
-               ": key \"tools\": expected an array, or one as JSON text, nested no deeper than ",
-               kMaxJsonDepth);
-  return parsed.empty() ? "" : parsed.dump();
-}
 
 }  // namespace
 
@@ -220,9 +202,7 @@ void read_row_columns(CompletionRecord& record, const Json& object, const RowCon
   record.weight = read_number(object, options.weight_key, row.where, row.cells).value_or(1);
   TEMPER_CHECK(record.weight >= 0, "[read_jsonl] ", row.where, ": key \"", options.weight_key,
                "\": expected a weight of at least 0, got ", record.weight);
-  const auto tools = object.find("tools");
-  if (tools == object.end() || tools->empty() || *tools == "") return;
-  record.tools_json = tools_text(*tools, row.where);
+  record.tools_json = read_tools(object, row.where);
 }
 
 }  // namespace temper::detail

@@ -14,7 +14,6 @@ namespace {
 
 using Json = nlohmann::json;
 using detail::RowContext;
-using detail::Tools;
 
 bool is_paired(DataForm form) {
   return form == DataForm::kPreference || form == DataForm::kUltraFeedback ||
@@ -71,7 +70,8 @@ class CompletionReader {
     if (data_.empty + data_.equal + data_.ties > 0) {
       log_warn("[read_completions] ", name_, ": left out ", data_.empty,
                " rows with an empty answer, ", data_.equal, " with the same answer twice and ",
-               data_.ties, " that prefer neither");
+               data_.ties, " that prefer neither",
+               detail::listed(left_out_, data_.empty + data_.equal + data_.ties));
     }
     return std::move(data_);
   }
@@ -80,8 +80,7 @@ class CompletionReader {
   void read_row(detail::Row& row) {
     if (error_) return;
     const Json object = detail::parse_object(row, name_, options_.lossy_utf8);
-    const RowContext context{
-        .where = detail::position_in(name_, row, 0), .cells = row.cells, .tools = Tools::kKeep};
+    const RowContext context{.where = detail::position_in(name_, row, 0), .cells = row.cells};
     const DataForm form = form_ ? *form_ : auto_form(object, context.where);
     CompletionRecord record;
     std::optional<CompletionRecord> other;
@@ -89,8 +88,8 @@ class CompletionReader {
       if (!read_pair(object, context, form, record, other)) return;
     } else {
       record = detail::record_of_row(object, context, options_, form);
-      if (form != DataForm::kPrompt && record.turns_json.empty() &&
-          detail::says_nothing(record.completion)) {
+      if (form != DataForm::kPrompt &&
+          detail::says_nothing(record.completion, record.turns_json)) {
         form_ = form;
         return leave_out(data_.empty, context, "an answer has no words");
       }
@@ -101,8 +100,31 @@ class CompletionReader {
       other->weight = record.weight;
       other->tools_json = record.tools_json;
     }
-    give(std::move(record), row.line);
-    if (other) give(std::move(*other), row.line);
+    if (form == DataForm::kSteps) return give_steps(record, context, row.line);
+    const uint64_t id = id_of(record);
+    give(std::move(record), row.line, id);
+    if (other) give(std::move(*other), row.line, id);
+  }
+
+  /// Each step as an answer of its own, behind the prompt and the steps before it.
+  void give_steps(const CompletionRecord& whole, const RowContext& context, uint64_t line) {
+    TEMPER_CHECK(!whole.conversation, "[read_jsonl] ", context.where,
+                 ": steps of their own need a prompt that is a text, this one is a conversation");
+    const uint64_t id = id_of(whole);  // Steps of one prompt stay together.
+    std::string before = whole.prompt.text;
+    for (const LabelledStep& step : whole.steps) {
+      CompletionRecord record;
+      record.prompt.text = before;
+      record.completion.text = step.text;
+      record.label = step.correct;
+      record.weight = whole.weight;
+      before += step.text + "\n";
+      if (detail::says_nothing(record.completion)) {
+        leave_out(data_.empty, context, "a step has no words");
+      } else {
+        give(std::move(record), line, id);
+      }
+    }
   }
 
   DataForm auto_form(const Json& object, const std::string& where) const {
@@ -123,34 +145,39 @@ class CompletionReader {
       leave_out(data_.ties, context, "no answer is the better one");
       return false;
     }
-    if (pair->chosen == pair->rejected) {
+    if (detail::same_answers(*pair)) {
       leave_out(data_.equal, context, "both answers are the same");
       return false;
     }
-    if (detail::says_nothing(pair->chosen) || detail::says_nothing(pair->rejected)) {
+    if (detail::says_nothing(pair->chosen, pair->chosen_json) ||
+        detail::says_nothing(pair->rejected, pair->rejected_json)) {
       leave_out(data_.empty, context, "an answer has no words");
       return false;
     }
     chosen.conversation = pair->conversation;
     chosen.prompt = std::move(pair->prompt);
     chosen.completion = std::move(pair->chosen);
+    chosen.turns_json = std::move(pair->chosen_json);
     if (options_.pairs == "both") {
       chosen.label = true;
       rejected = chosen;
       rejected->label = false;
       rejected->completion = std::move(pair->rejected);
+      rejected->turns_json = std::move(pair->rejected_json);
       mark_assistant(*rejected);
     }
     mark_assistant(chosen);
     return true;
   }
 
+  /// A row without a winner is no mistake of the file's; the others are left out under `skip_bad`.
   void leave_out(uint64_t& count, const RowContext& row, std::string_view why) {
     constexpr size_t kListed = 20;
+    const std::string line = concat("[read_completions] ", row.where, ": ", why);
+    TEMPER_CHECK(options_.skip_bad || &count == &data_.ties, line,
+                 "; skip_bad=true leaves such rows out");
     ++count;
-    if (options_.skip_bad && left_out_.size() < kListed) {
-      left_out_.push_back(concat("[read_completions] ", row.where, ": ", why));
-    }
+    if (left_out_.size() < kListed) left_out_.push_back(line);
   }
 
   static void mark_assistant(CompletionRecord& record) {
@@ -160,9 +187,9 @@ class CompletionReader {
   }
 
   /// Errors of the taker are no bad rows: they are kept until the rows are through.
-  void give(CompletionRecord&& record, uint64_t line) {
+  void give(CompletionRecord&& record, uint64_t line, uint64_t id) {
     record.line = line;
-    record.id = id_of(record);
+    record.id = id;
     ++taken_;
     if (error_) return;
     try {
@@ -200,7 +227,7 @@ std::string_view form_name(DataForm form) { return form_names()[static_cast<size
 const std::vector<std::string>& form_names() {
   static const std::vector<std::string> names = {
       "text",       "messages", "prompt",        "prompt_completion", "unpaired",
-      "preference", "stepwise", "ultrafeedback", "alpaca_eval"};
+      "preference", "stepwise", "steps",         "ultrafeedback",     "alpaca_eval"};
   return names;
 }
 

@@ -43,6 +43,9 @@ struct RowsRead {
   std::vector<std::string> problems;
 };
 
+/// What was wrong, a line each, for the end of a warning about `count` rows.
+[[nodiscard]] std::string listed(const std::vector<std::string>& problems, uint64_t count);
+
 /// Calls `take` for each row, up to `options.max_rows`; an Error that it throws names the row, and
 /// is counted instead under `options.skip_bad`. @throws Error where no row is left.
 [[nodiscard]] RowsRead read_each_row(ByteSource source, const std::string& name,

@@ -15,103 +15,128 @@ namespace {
 using Json = nlohmann::json;
 using Turns = std::vector<ChatMessage>;
 
+/// The same words and the same calls of tools.
+bool same_turn(const RawPassage& a, const RawPassage& b, size_t i) {
+  const auto calls = [i](const RawPassage& p) { return p.raw[i].value("tool_calls", Json()); };
+  return a.words.turns[i] == b.words.turns[i] && calls(a) == calls(b);
+}
+
+void cut_front(RawPassage& from, size_t n) {
+  const auto count = static_cast<std::ptrdiff_t>(n);
+  from.words.turns.erase(from.words.turns.begin(), from.words.turns.begin() + count);
+  from.raw.erase(from.raw.begin(), from.raw.begin() + count);
+}
+
+RawPassage from_turns(Turns turns) {
+  RawPassage out;
+  for (const ChatMessage& t : turns) out.raw.push_back({{"role", t.role}, {"content", t.content}});
+  out.words.turns = std::move(turns);
+  return out;
+}
+
+/// All messages of a side, its prompt's included, as text.
+std::string whole_json(const RawPassage& prompt, const RawPassage& side) {
+  Json all = prompt.raw;
+  for (const Json& message : side.raw) all.push_back(message);
+  return all.dump();
+}
+
 class PairParser {
  public:
   PairParser(const Json& object, const RowContext& row, const PreferenceReadOptions& options)
       : object_(object), row_(row), options_(options) {}
 
-  PreferencePair parse() const {
-    TEMPER_CHECK(
-        row_.tools == Tools::kKeep || !object_.contains("tools") || object_["tools"].empty(),
-        "[read_jsonl] ", row_.where, ": key \"tools\": conversations with tools are not read");
-    const std::optional<Passage> prompt = read(options_.prompt_key);
-    std::optional<Passage> chosen = read(options_.chosen_key);
-    std::optional<Passage> rejected = read(options_.rejected_key);
+  PreferencePair parse() {
+    prompt_ = read(options_.prompt_key).value_or(RawPassage{});
+    std::optional<RawPassage> chosen = read(options_.chosen_key);
+    std::optional<RawPassage> rejected = read(options_.rejected_key);
     for (const auto& [key, side] :
          {std::pair(&options_.chosen_key, &chosen), std::pair(&options_.rejected_key, &rejected)}) {
       TEMPER_CHECK(side->has_value(), "[read_jsonl] ", row_.where,
                    ": expected an answer under the key ", "\"", *key, "\", the row has ",
                    key_names(object_));
     }
+    chosen_ = std::move(*chosen);
+    rejected_ = std::move(*rejected);
     PreferencePair pair;
-    pair.chosen = std::move(*chosen);
-    pair.rejected = std::move(*rejected);
-    place_prompt(pair, prompt.value_or(Passage{}));
+    pair.conversation = place_prompt();
+    if (has_more_than_words(prompt_.raw) || has_more_than_words(chosen_.raw) ||
+        has_more_than_words(rejected_.raw)) {
+      pair.chosen_json = whole_json(prompt_, chosen_);
+      pair.rejected_json = whole_json(prompt_, rejected_);
+    }
+    pair.prompt = std::move(prompt_.words);
+    pair.chosen = std::move(chosen_.words);
+    pair.rejected = std::move(rejected_.words);
+    pair.tools_json = read_tools(object_, row_.where);
     pair.margin = read_number(object_, options_.margin_key, row_.where, row_.cells).value_or(0);
     return pair;
   }
 
  private:
-  std::optional<Passage> read(const std::string& key) const {
-    auto raw = read_passage(object_, key, row_.where, Tools::kRefuse);
-    if (!raw) return std::nullopt;
-    return std::move(raw->words);
+  std::optional<RawPassage> read(const std::string& key) const {
+    return read_passage(object_, key, row_.where, Tools::kKeep);
   }
 
-  void place_prompt(PreferencePair& pair, Passage prompt) const {
-    pair.conversation =
-        !pair.chosen.turns.empty() || !pair.rejected.turns.empty() || !prompt.turns.empty();
-    if (!pair.conversation) return place_text(pair, std::move(prompt));
-    for (const auto& [key, side] : {std::pair(&options_.chosen_key, &pair.chosen),
-                                    std::pair(&options_.rejected_key, &pair.rejected)}) {
-      if (!side->turns.empty()) continue;
-      TEMPER_CHECK(!prompt.turns.empty(), "[read_jsonl] ", row_.where, ": key \"", *key,
+  /// @return whether the pair is a conversation.
+  bool place_prompt() {
+    const bool conversation = !chosen_.words.turns.empty() || !rejected_.words.turns.empty() ||
+                              !prompt_.words.turns.empty();
+    if (!conversation) return place_text();
+    for (const auto& [key, side] : {std::pair(&options_.chosen_key, &chosen_),
+                                    std::pair(&options_.rejected_key, &rejected_)}) {
+      if (!side->words.turns.empty()) continue;
+      TEMPER_CHECK(!prompt_.words.turns.empty(), "[read_jsonl] ", row_.where, ": key \"", *key,
                    "\": expected messages, as the other side has, got a string");
-      if (!side->text.empty()) side->turns.push_back({"assistant", side->text});
-      side->text.clear();
+      if (!side->words.text.empty()) make_turns(*side, "assistant");
     }
-    place_turns(pair, std::move(prompt));
+    place_turns();
+    return true;
   }
 
-  void place_text(PreferencePair& pair, Passage prompt) const {
-    if (!prompt.text.empty()) {
-      pair.prompt = std::move(prompt);
-      return;
-    }
-    std::string& a = pair.chosen.text;
-    std::string& b = pair.rejected.text;
+  bool place_text() {
+    if (!prompt_.words.text.empty()) return false;
+    std::string& a = chosen_.words.text;
+    std::string& b = rejected_.words.text;
     const bool transcripts = options_.transcripts != "off" && is_transcript(a) && is_transcript(b);
     if (transcripts && options_.transcripts != "text") {
-      pair.conversation = true;
-      pair.chosen = {"", transcript_turns(a)};
-      pair.rejected = {"", transcript_turns(b)};
-      return place_turns(pair, {});
+      chosen_ = from_turns(transcript_turns(a));
+      rejected_ = from_turns(transcript_turns(b));
+      place_turns();
+      return true;
     }
     const size_t shared = transcripts ? shared_turns(a, b) : shared_beginning(a, b);
-    pair.prompt.text = a.substr(0, shared);
+    prompt_.words.text = a.substr(0, shared);
     a.erase(0, shared);
     b.erase(0, shared);
+    return false;
   }
 
-  static void place_turns(PreferencePair& pair, Passage prompt) {
-    Turns& a = pair.chosen.turns;
-    Turns& b = pair.rejected.turns;
+  void place_turns() {
+    const Turns &a = chosen_.words.turns, &b = rejected_.words.turns, &head = prompt_.words.turns;
+    if (!head.empty()) {
+      if (!begins_with(a, head) || !begins_with(b, head)) return;
+      const size_t n = head.size();
+      cut_front(chosen_, n);
+      cut_front(rejected_, n);
+      return;
+    }
     const bool answers_alone =
         !a.empty() && !b.empty() && a.front().role == "assistant" && b.front().role == "assistant";
-    if (!prompt.turns.empty()) {
-      pair.prompt.turns = std::move(prompt.turns);
-      if (begins_with(a, pair.prompt.turns) && begins_with(b, pair.prompt.turns)) {
-        const auto n = std::ssize(pair.prompt.turns);
-        a.erase(a.begin(), a.begin() + n);
-        b.erase(b.begin(), b.begin() + n);
-      }
-      return;
-    }
-    if (!prompt.text.empty() && answers_alone) {
-      pair.prompt.turns.push_back({"user", std::move(prompt.text)});
-      return;
-    }
+    if (!prompt_.words.text.empty() && answers_alone) return make_turns(prompt_, "user");
     size_t n = 0;
-    while (n < a.size() && n < b.size() && a[n] == b[n]) ++n;
+    while (n < a.size() && n < b.size() && same_turn(chosen_, rejected_, n)) ++n;
     const auto end = static_cast<std::ptrdiff_t>(n);
-    pair.prompt.turns.insert(pair.prompt.turns.end(), a.begin(), a.begin() + end);
-    a.erase(a.begin(), a.begin() + end);
-    b.erase(b.begin(), b.begin() + end);
+    prompt_.words = {"", {a.begin(), a.begin() + end}};
+    prompt_.raw = Json(Json::array_t(chosen_.raw.begin(), chosen_.raw.begin() + end));
+    cut_front(chosen_, n);
+    cut_front(rejected_, n);
   }
 
   const Json& object_;
   const RowContext& row_;
   const PreferenceReadOptions& options_;
+  RawPassage prompt_, chosen_, rejected_;
 };
 
 std::string text_under(const Json& object, const std::string& key, const RowContext& row,
@@ -196,6 +221,10 @@ std::optional<PreferencePair> from_alpaca_eval(const Json& object, const RowCont
 PreferencePair pair_of_row(const Json& object, const RowContext& row,
                            const PreferenceReadOptions& options) {
   return PairParser(object, row, options).parse();
+}
+
+bool same_answers(const PreferencePair& pair) {
+  return pair.chosen == pair.rejected && pair.chosen_json == pair.rejected_json;
 }
 
 Annotations annotations_of(const Json& object) {

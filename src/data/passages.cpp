@@ -61,6 +61,40 @@ bool begins_with(const std::vector<ChatMessage>& turns, const std::vector<ChatMe
   return turns.size() > head.size() && std::equal(head.begin(), head.end(), turns.begin());
 }
 
+bool has_more_than_words(const Json& messages) {
+  return std::any_of(messages.begin(), messages.end(), [](const Json& message) {
+    const auto content = message.find("content");
+    return message.size() != 2 || content == message.end() || !content->is_string();
+  });
+}
+
+bool says_nothing(const Passage& side, const std::string& whole_json) {
+  if (!says_nothing(side)) return false;
+  if (whole_json.empty()) return true;
+  const Json messages = Json::parse(whole_json);
+  const size_t answer = messages.size() - std::min(messages.size(), side.turns.size());
+  for (size_t i = answer; i < messages.size(); ++i) {
+    if (messages[i].contains("tool_calls") && !messages[i]["tool_calls"].empty()) return false;
+  }
+  return true;
+}
+
+std::string read_tools(const Json& object, const std::string& where) {
+  const auto tools = object.find("tools");
+  if (tools == object.end() || tools->empty() || *tools == "") return "";
+  if (tools->is_array()) return tools->dump();
+  if (!tools->is_string()) refuse_value(where, "tools", "an array", *tools);
+  bool shallow = true;  // Writing JSON back is recursive.
+  const auto watch = [&](int depth, Json::parse_event_t, Json&) {
+    return shallow = shallow && depth <= kMaxJsonDepth;
+  };
+  const Json parsed = Json::parse(tools->get<std::string>(), watch, false);
+  TEMPER_CHECK(shallow && parsed.is_array(), "[read_jsonl] ", where,
+               ": key \"tools\": expected an array, or one as JSON text, nested no deeper than ",
+               kMaxJsonDepth);
+  return parsed.empty() ? "" : parsed.dump();
+}
+
 bool says_nothing(const Passage& side) {
   for (const ChatMessage& turn : side.turns) {
     if (turn.content.find_first_not_of(" \t\r\n") != std::string::npos) return false;

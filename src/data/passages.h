@@ -30,8 +30,17 @@ void make_turns(RawPassage& passage, const std::string& role);
 [[nodiscard]] bool begins_with(const std::vector<ChatMessage>& turns,
                                const std::vector<ChatMessage>& head);
 
+/// Whether a message has more than a role and a text.
+[[nodiscard]] bool has_more_than_words(const nlohmann::json& messages);
+
 /// An answer without any words.
 [[nodiscard]] bool says_nothing(const Passage& side);
+/// The same where `whole_json` may hold all messages up to the answer's end, or is empty: an answer
+/// that calls a tool says something.
+[[nodiscard]] bool says_nothing(const Passage& side, const std::string& whole_json);
+
+/// Column "tools" as the text of one JSON array; empty where there are none.
+[[nodiscard]] std::string read_tools(const nlohmann::json& object, const std::string& where);
 
 [[nodiscard]] uint64_t passage_id(const Passage& passage);
 
@@ -47,14 +56,16 @@ void make_turns(RawPassage& passage, const std::string& role);
 
 /// What of a row the parsers of rows need.
 struct RowContext {
-  std::string where;             ///< "file:line:column".
-  bool cells = false;            ///< Every value is text, as CSV has it.
-  Tools tools = Tools::kRefuse;  ///< The column of that name.
+  std::string where;   ///< "file:line:column".
+  bool cells = false;  ///< Every value is text, as CSV has it.
 };
 
 /// The pair of a row with two sides. They may be empty or equal; `line` and `id` are not set.
 [[nodiscard]] PreferencePair pair_of_row(const nlohmann::json& object, const RowContext& row,
                                          const PreferenceReadOptions& options);
+
+/// Whether both sides say the same and call the same tools.
+[[nodiscard]] bool same_answers(const PreferencePair& pair);
 
 /// Forms in which raters' marks decide which answer is preferred.
 enum class Annotations { kNone, kUltraFeedback, kAlpacaEval };

@@ -39,15 +39,27 @@ PreferenceData read_pairs(detail::ByteSource source, const std::string& name,
   rows.skip_bad = options.skip_bad;
   rows.max_rows = options.max_rows;
   rows.max_line_bytes = options.max_line_bytes;
+  std::vector<std::string> left_out;
+  const auto leave_out = [&](uint64_t& count, const detail::Row& row, std::string_view why) {
+    constexpr size_t kListed = 20;
+    const std::string line =
+        concat("[read_preferences] ", detail::position_in(name, row, 0), ": ", why);
+    // A row without a winner is no mistake of the file's.
+    TEMPER_CHECK(options.skip_bad || &count == &data.ties, line,
+                 "; skip_bad=true leaves such rows out");
+    ++count;
+    if (left_out.size() < kListed) left_out.push_back(line);
+  };
   detail::RowsRead read =
       detail::read_each_row(std::move(source), name, rows, [&](detail::Row& row) {
         std::optional<PreferencePair> pair = parse_pair(row, name, options);
         if (!pair) {
-          ++data.ties;
-        } else if (pair->chosen == pair->rejected) {
-          ++data.equal;
-        } else if (detail::says_nothing(pair->chosen) || detail::says_nothing(pair->rejected)) {
-          ++data.empty;
+          leave_out(data.ties, row, "no answer is the better one");
+        } else if (detail::same_answers(*pair)) {
+          leave_out(data.equal, row, "both answers are the same");
+        } else if (detail::says_nothing(pair->chosen, pair->chosen_json) ||
+                   detail::says_nothing(pair->rejected, pair->rejected_json)) {
+          leave_out(data.empty, row, "an answer has no words");
         } else {
           pair->line = row.line;
           pair->id = id_of(*pair);
@@ -57,13 +69,15 @@ PreferenceData read_pairs(detail::ByteSource source, const std::string& name,
   data.content_hash = read.content_hash;
   data.skipped = read.skipped;
   data.problems = std::move(read.problems);
+  data.problems.insert(data.problems.end(), left_out.begin(), left_out.end());
   TEMPER_CHECK(!data.pairs.empty(), "[read_preferences] ", name, ": no pairs: ", data.empty,
                " rows have an empty answer, ", data.equal, " have the same answer twice",
                data.ties > 0 ? concat(", ", data.ties, " prefer neither answer") : "");
   if (data.empty + data.equal + data.ties > 0) {
     log_warn("[read_preferences] ", name, ": left out ", data.empty,
              " pairs with an empty answer, ", data.equal, " with the same answer twice and ",
-             data.ties, " that prefer neither");
+             data.ties, " that prefer neither",
+             detail::listed(left_out, data.empty + data.equal + data.ties));
   }
   return data;
 }

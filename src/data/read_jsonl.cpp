@@ -14,6 +14,12 @@ namespace detail {
 
 constexpr size_t kListedProblems = 20;
 
+std::string listed(const std::vector<std::string>& problems, uint64_t count) {
+  std::string out = count > problems.size() ? concat(", the first ", problems.size(), ":") : ":";
+  for (const std::string& p : problems) out += "\n  " + p;
+  return problems.empty() ? "" : out;
+}
+
 RowsRead read_each_row(ByteSource source, const std::string& name, const ReadOptions& options,
                        const std::function<void(Row&)>& take) {
   TEMPER_CHECK(options.max_line_bytes >= 1, "[read_jsonl] max_line_bytes must be at least 1, got ",
@@ -25,15 +31,18 @@ RowsRead read_each_row(ByteSource source, const std::string& name, const ReadOpt
   RowsRead read;
   const auto cut = is_csv_name(name) ? std::optional(RowReader::Cut{}) : std::nullopt;
   RowReader reader(std::move(source), name, static_cast<size_t>(options.max_line_bytes), cut);
+  if (options.skip_bad) reader.pass_over_long_rows();
   Row row;
   std::optional<CsvHeader> header;
   if (cut && reader.next(row)) {
+    reader.refuse_long(row);
     check_utf8(row, name, options.lossy_utf8);
     header.emplace(row, name, cut->separator);
   }
   uint64_t taken = 0;
   while (taken < limit && reader.next(row)) {
     try {
+      reader.refuse_long(row);
       if (header) {
         check_utf8(row, name, options.lossy_utf8);
         header->to_json(row);
@@ -53,8 +62,8 @@ RowsRead read_each_row(ByteSource source, const std::string& name, const ReadOpt
              : concat(": all ", read.skipped, " were bad, the first: ", read.problems.front()));
   }
   if (read.skipped > 0) {
-    log_warn("[read_jsonl] ", name, ": left out ", read.skipped,
-             " bad rows, the first: ", read.problems.front());
+    log_warn("[read_jsonl] ", name, ": left out ", read.skipped, " bad rows",
+             listed(read.problems, read.skipped));
   }
   read.content_hash = reader.hash();
   return read;

@@ -93,7 +93,11 @@ std::string RowReader::here() const { return concat(name_, ":", line_, ":", colu
 
 int RowReader::peek() {
   if (begin_ == end_) {
-    end_ = source_(buffer_.data(), buffer_.size());
+    try {
+      end_ = source_(buffer_.data(), buffer_.size());
+    } catch (const Error& e) {  // It cannot know where in the rows it is.
+      fail(e.what(), "; it is whole up to line ", line_, " at most");
+    }
     begin_ = 0;
     if (end_ == 0) return -1;
     hash_.update({buffer_.data(), end_});
@@ -126,16 +130,25 @@ void RowReader::start() {
 }
 
 void RowReader::append(Row& row, char c) const {
-  TEMPER_CHECK(row.text.size() < max_row_bytes_, "[read_jsonl] ", name_, ":", row.line, ":",
-               row.column, ": the row is longer than ", max_row_bytes_,
+  if (row.text.size() < max_row_bytes_) {
+    row.text.push_back(c);
+    return;
+  }
+  row.too_long = true;
+  if (!pass_over_) refuse_long(row);
+}
+
+void RowReader::refuse_long(const Row& row) const {
+  TEMPER_CHECK(!row.too_long, "[read_jsonl] ", name_, ":", row.line, ":", row.column,
+               ": the row is longer than ", max_row_bytes_,
                " bytes (the limit is max_line_bytes)");
-  row.text.push_back(c);
 }
 
 bool RowReader::next(Row& row) {
   if (!started_) start();
   row.text.clear();
   row.cells = false;
+  row.too_long = false;
   if (table_) return next_record(row);
   return array_ ? next_element(row) : next_line(row);
 }

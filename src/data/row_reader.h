@@ -22,6 +22,7 @@ struct Row {
   std::string text;
   uint64_t line = 1;
   uint64_t column = 1;
+  bool too_long = false;  ///< Its end was passed over: see `pass_over_long_rows`.
   bool cells = false;  ///< The text is the JSON of a table's record: every value is text.
 };
 
@@ -43,6 +44,11 @@ class RowReader {
   /// The next row that is not blank; false at the end. @throws Error for a row that is too long and
   /// for an array that is cut short or has something wrong between its elements.
   bool next(Row& row);
+
+  /// From now on a row that is too long is marked instead of an error, and holds its beginning.
+  void pass_over_long_rows() { pass_over_ = true; }
+  /// @throws Error for a row that is marked.
+  void refuse_long(const Row& row) const;
 
   /// Hash of all bytes read so far.
   [[nodiscard]] uint64_t hash() const { return hash_.value(); }
@@ -70,6 +76,7 @@ class RowReader {
   size_t end_ = 0;
   uint64_t line_ = 1;
   uint64_t column_ = 1;
+  bool pass_over_ = false;
   bool started_ = false;
   bool array_ = false;
   bool array_done_ = false;

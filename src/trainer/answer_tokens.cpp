@@ -1,6 +1,7 @@
 #include "temper/trainer/answer_tokens.h"
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -245,10 +246,28 @@ AnswerGroup encode_completion(const CompletionRecord& row, const ModelText& text
   return group;
 }
 
+TokenizedAnswers tokenize_wrapped(const CompletionData& data, const ModelText& text,
+                                  const TokenLimit& limit, AnswerMask mask) {
+  for (const CompletionRecord& row : data.records) {
+    TEMPER_CHECK(!row.label, "[tokenize] ", data.source, ":", row.line,
+                 ": a row with a label cannot share a text with others (data.limit.packing=wrapped)");
+  }
+  TokenLimit whole = limit;
+  whole.packing = "none";
+  whole.max_length = std::numeric_limits<int64_t>::max();
+  TokenizedAnswers out = tokenize_answers(data, text, whole, mask);
+  out.groups = wrap_answers(out.groups, limit.max_length);
+  out.longest = 0;
+  for (const AnswerGroup& g : out.groups) out.longest = std::max(out.longest, g.tokens());
+  out.hash = hash_of(out.groups);
+  return out;
+}
+
 }  // namespace
 
 TokenizedAnswers tokenize_answers(const CompletionData& data, const ModelText& text,
                                   const TokenLimit& limit, AnswerMask mask) {
+  if (limit.packing == "wrapped") return tokenize_wrapped(data, text, limit, mask);
   Collector out(data.source, limit);
   for (const CompletionRecord& row : data.records) {
     at_line(data.source, row.line, [&] { out.add(encode_completion(row, text, mask)); });
@@ -263,6 +282,8 @@ TokenizedAnswers tokenize_answer_pairs(const CompletionData& data, const ModelTe
   TEMPER_CHECK(pairs && data.records.size() % 2 == 0, "[tokenize] ", data.source, ": pairs of a ",
                "preferred and another answer are needed (keys chosen and rejected), and its rows "
                "are of the form ", form_name(data.form));
+  TEMPER_CHECK(limit.packing != "wrapped", "[tokenize] ", data.source,
+               ": pairs cannot be wrapped (data.limit.packing)");
   Collector out(data.source, limit);
   for (size_t i = 0; i < data.records.size(); i += 2) {
     at_line(data.source, data.records[i].line, [&] {

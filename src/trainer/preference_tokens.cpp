@@ -13,7 +13,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Ids = std::vector<int32_t>;
 
-Ids encode_side(const PreferencePair& pair, const Passage& side, const ModelText& text) {
+/// @param whole_json  all messages of the side, where they are more than role and content.
+Ids encode_side(const PreferencePair& pair, const Passage& side, const std::string& whole_json,
+                const ModelText& text) {
   if (!pair.conversation) {
     Ids ids = text.tokenizer().encode(pair.prompt.text + side.text,
                                       {.add_special_tokens = true, .allow_special = true});
@@ -27,7 +29,10 @@ Ids encode_side(const PreferencePair& pair, const Passage& side, const ModelText
       messages.push_back({{"role", turn.role}, {"content", turn.content}});
     }
   }
-  return text.encode_rendered(text.render_finished(messages));
+  if (!whole_json.empty()) messages = Json::parse(whole_json);
+  const Json tools = pair.tools_json.empty() ? Json() : Json::parse(pair.tools_json);
+  return text.encode_rendered(
+      text.render_finished(messages, tools.is_null() ? nullptr : &tools));
 }
 
 template <class T>
@@ -56,8 +61,8 @@ TokenizedPairs tokenize_pairs(const PreferenceData& data, const ModelText& text,
   for (const PreferencePair& pair : data.pairs) {
     Ids chosen, rejected;
     try {
-      chosen = encode_side(pair, pair.chosen, text);
-      rejected = encode_side(pair, pair.rejected, text);
+      chosen = encode_side(pair, pair.chosen, pair.chosen_json, text);
+      rejected = encode_side(pair, pair.rejected, pair.rejected_json, text);
     } catch (const Error& e) {
       fail("[tokenize_pairs] ", data.source, ":", pair.line, ": ", e.what());
     }

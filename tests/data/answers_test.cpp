@@ -41,6 +41,48 @@ TEST(Answers, WithoutAPromptTheFirstTokenIsGiven) {
   EXPECT_EQ(text.active(0), 1);
 }
 
+TEST(Answers, WrappedTextsAreCutAtTheirLengthAndNowhereElse) {
+  const std::vector<AnswerGroup> rows{
+      {.prompt = {1, 2}, .answers = {{{3, 4, 5}, {}}}, .line = 1},
+      {.answers = {{{6, 7}, {0, 1}}}, .line = 2},
+      {.prompt = {8, 9, 10, 11, 12, 13, 14}, .answers = {{{15}, {}}}, .line = 3},
+  };
+  const auto texts = wrap_answers(rows, 4);
+  ASSERT_EQ(texts.size(), 3u);  // 9 10 11 12 counts nothing.
+  EXPECT_EQ(texts[0].answers[0].ids, (Ids{1, 2, 3, 4}));
+  EXPECT_EQ(texts[0].answers[0].mask, (std::vector<uint8_t>{0, 0, 1, 1}));
+  EXPECT_EQ(texts[0].line, 1u);
+  EXPECT_EQ(texts[1].answers[0].ids, (Ids{5, 6, 7, 8}));
+  EXPECT_EQ(texts[1].answers[0].mask, (std::vector<uint8_t>{1, 0, 1, 0}));
+  EXPECT_EQ(texts[1].active(0), 1);  // Nothing predicts a text's first token.
+  EXPECT_EQ(texts[1].line, 1u);
+  EXPECT_EQ(texts[2].answers[0].ids, (Ids{13, 14, 15}));  // The last one, shorter.
+  EXPECT_EQ(texts[2].answers[0].mask, (std::vector<uint8_t>{0, 0, 1}));
+  EXPECT_EQ(texts[2].line, 3u);
+  // Long enough for all of it: one text, every token in it.
+  const auto one = wrap_answers(rows, 100);
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_EQ(one[0].answers[0].ids, (Ids{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}));
+  EXPECT_TRUE(wrap_answers({}, 4).empty());
+}
+
+TEST(Answers, RefusesWhatCannotBeWrapped) {
+  const auto refusal = [](const std::vector<AnswerGroup>& rows) -> std::string {
+    try {
+      (void)wrap_answers(rows, 4);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal({{.answers = {{{1}, {}}, {{2}, {}}}, .line = 7}}).find("line 7"),
+            std::string::npos);
+  EXPECT_NE(refusal({{.answers = {{{1}, {}}}, .line = 1},
+                     {.answers = {{{1}, {}}}, .weight = 2, .line = 8}})
+                .find("line 8"),
+            std::string::npos);
+}
+
 TEST(Answers, RefusesWhatCannotBePacked) {
   AnswerGroup none{.prompt = {1}}, empty{.prompt = {1}, .answers = {{{}, {}}}, .line = 9},
       mask{.prompt = {1}, .answers = {{{2, 3}, {1}}}};

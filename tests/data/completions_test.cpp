@@ -157,6 +157,50 @@ TEST(ReadCompletions, StepsAreJoinedAndKept) {
   EXPECT_FALSE(r.label.has_value());
 }
 
+TEST(ReadCompletions, StepsAsAnswersOfTheirOwn) {
+  CompletionReadOptions o;
+  o.form = "steps";
+  o.skip_bad = true;
+  const Json row = {{"prompt", "p: "},
+                    {"completions", {"one", " ", "two"}},
+                    {"labels", {true, true, false}},
+                    {"weight", 0.5}};
+  const CompletionData data = parse(row.dump() + "\n" + row.dump(), o);
+  ASSERT_EQ(data.records.size(), 4u);
+  EXPECT_EQ(data.empty, 2u);  // The blank steps.
+  EXPECT_EQ(data.records[0].prompt.text, "p: ");
+  EXPECT_EQ(data.records[0].completion.text, "one");
+  EXPECT_EQ(data.records[0].label, true);
+  EXPECT_EQ(data.records[1].prompt.text, "p: one\n \n");
+  EXPECT_EQ(data.records[1].completion.text, "two");
+  EXPECT_EQ(data.records[1].label, false);
+  EXPECT_EQ(data.records[1].weight, 0.5);
+  EXPECT_EQ(data.records[3].line, 2u);
+  for (const auto& r : data.records) EXPECT_EQ(r.id, data.records[0].id);  // One side of a split.
+  expect_words(refusal(Json{{"prompt", {kUser}}, {"completions", {"a"}}, {"labels", {true}}}.dump(), o),
+               {"f.jsonl:1:1", "conversation"});
+  o.skip_bad = false;
+  expect_words(refusal(row.dump(), o), {"f.jsonl:1:1", "a step has no words"});
+}
+
+TEST(ReadCompletions, PairsKeepToolsAndTheirCalls) {
+  const Json call = {{"role", "assistant"}, {"content", ""}, {"tool_calls", {{{"id", "1"}}}}};
+  const Json row = {{"prompt", {kUser}}, {"chosen", {call}}, {"rejected", {kBlue}}, {"tools", {1}}};
+  const CompletionData data = parse(row.dump());
+  ASSERT_EQ(data.records.size(), 2u);
+  EXPECT_EQ(Json::parse(data.records[0].turns_json), Json::array({kUser, call}));
+  EXPECT_EQ(Json::parse(data.records[1].turns_json), Json::array({kUser, kBlue}));
+  EXPECT_EQ(data.records[0].tools_json, "[1]");
+  EXPECT_EQ(data.records[1].tools_json, "[1]");
+}
+
+TEST(ReadCompletions, AnAnswerThatOnlyNamesSomebodySaysNothing) {
+  const Json mute = {{"role", "assistant"}, {"content", " "}, {"name", "x"}};
+  const std::string good = Json{{"prompt", "p"}, {"completion", "c"}}.dump();
+  expect_words(refusal(good + "\n" + Json{{"prompt", {kUser}}, {"completion", {mute}}}.dump()),
+               {"f.jsonl:2:1", "no words"});
+}
+
 TEST(ReadCompletions, ToolsAreKeptAsJson) {
   const Json tool = {{"type", "function"}, {"function", {{"name", "add"}}}};
   const Json call = {{"role", "assistant"},
@@ -298,19 +342,31 @@ TEST(BadCompletions, SkippedEmptyAndEqualOnesAreCounted) {
   const CompletionData pairs = parse(
       "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}\n"
       "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"\"}\n"
-      "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n");
+      "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n",
+      o);
   EXPECT_EQ(pairs.records.size(), 2u);
   EXPECT_EQ(pairs.equal, 1u);
   EXPECT_EQ(pairs.empty, 1u);
-  expect_words(refusal("{\"text\": \"\"}"), {"nothing to learn from", "1 rows have an empty"});
+  expect_words(refusal("{\"text\": \"\"}", o), {"nothing to learn from", "1 rows have an empty"});
+  expect_words(refusal("{\"text\": \"a\"}\n{\"text\": \"\"}"),
+               {"f.jsonl:2:1", "an answer has no words", "skip_bad"});
+  expect_words(refusal("{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}"),
+               {"f.jsonl:1:1", "both answers are the same"});
 }
 
 TEST(BadCompletions, AbsurdLengthsAndFilesCutShort) {
   CompletionReadOptions o;
   o.max_line_bytes = 60;
-  o.skip_bad = true;  // What ends the file is no bad row.
-  expect_words(refusal(kGood + "{\"prompt\": \"p\", \"completion\": \"" + std::string(99, 'x'), o),
-               {"f.jsonl:2:1", "longer than 60 bytes"});
+  const std::string absurd =
+      "{\"prompt\": \"p\", \"completion\": \"" + std::string(200000, 'x') + "\", \"label\": true}\n";
+  expect_words(refusal(kGood + absurd, o), {"f.jsonl:2:1", "longer than 60 bytes"});
+  o.skip_bad = true;
+  for (const std::string& file : {kGood + absurd + kGood, "[" + kGood + "," + absurd + "," + kGood + "]"}) {
+    const CompletionData data = parse(file, o);
+    EXPECT_EQ(data.records.size(), 2u);
+    EXPECT_EQ(data.skipped, 1u);
+    expect_words(data.problems.at(0), {"f.jsonl:", "longer than 60 bytes"});
+  }
   std::string text;
   for (int i = 0; i < 4000; ++i) text += Json{{"text", concat("row ", i * 7919)}}.dump() + "\n";
   const ScratchFile packed("rows.jsonl.gz", "");

@@ -159,7 +159,9 @@ TEST(Transcripts, AreKnownByTheirFirstWords) {
 TEST(Transcripts, TheRealFileIsReadWhole) {
   const auto file = shared_data("hh_rlhf/harmless_test.jsonl.gz");
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "hh_rlhf is not here";
-  const PreferenceData data = read_preferences(file);
+  PreferenceReadOptions o;
+  o.skip_bad = true;
+  const PreferenceData data = read_preferences(file, o);
   // Counted apart from this reader: 2312 rows, 4 with an empty answer, none with equal answers.
   EXPECT_EQ(data.pairs.size() + data.empty + data.equal, 2312u);
   EXPECT_EQ(data.empty, 4u);
@@ -179,7 +181,9 @@ TEST(Transcripts, TheRealFileIsReadWhole) {
 
 const std::string kGood = "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n";
 
-TEST(BadPairs, EmptyAndEqualAnswersAreCounted) {
+TEST(BadPairs, EmptyAndEqualAnswersAreErrorsOrCounted) {
+  PreferenceReadOptions o;
+  o.skip_bad = true;
   const PreferenceData data =
       parse(kGood +
             "{\"prompt\": \"p\", \"chosen\": \"\", \"rejected\": \"b\"}\n"
@@ -188,13 +192,78 @@ TEST(BadPairs, EmptyAndEqualAnswersAreCounted) {
             "{\"chosen\": \"same\", \"rejected\": \"same\"}\n"
             "{\"chosen\": \"\\n\\nHuman: q\\n\\nAssistant: x\","
             " \"rejected\": \"\\n\\nHuman: q\\n\\nAssistant:\"}\n" +
-            kGood);
+                kGood,
+            o);
   EXPECT_EQ(data.pairs.size(), 2u);
   EXPECT_EQ(data.empty, 3u);
   EXPECT_EQ(data.equal, 2u);
   EXPECT_EQ(data.pairs[1].line, 7u);
-  expect_words(refusal("{\"prompt\": \"p\", \"chosen\": \"\", \"rejected\": \"b\"}"),
-               {"f.jsonl", "no pairs", "1 rows have an empty answer"});
+  const std::string empty = "{\"prompt\": \"p\", \"chosen\": \"\", \"rejected\": \"b\"}";
+  expect_words(refusal(empty, o), {"f.jsonl", "no pairs", "1 rows have an empty answer"});
+  expect_words(refusal(kGood + empty), {"f.jsonl:2:1", "no words", "skip_bad"});
+  expect_words(refusal(kGood + "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"a\"}"),
+               {"f.jsonl:2:1", "the same", "skip_bad"});
+}
+
+// --- Tools
+// ----------------------------------------------------------------------------------------------
+
+Json call_of(const std::string& name) {
+  return {{"role", "assistant"},
+          {"content", nullptr},
+          {"tool_calls", {{{"type", "function"}, {"function", {{"name", name}}}}}}};
+}
+
+TEST(ReadPreferences, ToolsAndTheirCallsAreKeptAsJson) {
+  const Json user = message("user", "2 + 2?");
+  const Json tool = {{"type", "function"}, {"function", {{"name", "add"}}}};
+  const Json row = {{"prompt", {user}},
+                    {"chosen", {call_of("add")}},
+                    {"rejected", {call_of("subtract")}},
+                    {"tools", {tool}}};
+  const PreferencePair p = only(row);  // The sides differ in the tool that they call alone.
+  EXPECT_EQ(Json::parse(p.tools_json), Json::array({tool}));
+  EXPECT_EQ(Json::parse(p.chosen_json), Json::array({user, call_of("add")}));
+  EXPECT_EQ(Json::parse(p.rejected_json), Json::array({user, call_of("subtract")}));
+  EXPECT_EQ(p.prompt.turns, (Turns{{"user", "2 + 2?"}}));
+  EXPECT_EQ(p.chosen.turns, (Turns{{"assistant", ""}}));
+
+  // The prompt is what both begin with, calls included.
+  const Json result = {{"role", "tool"}, {"name", "add"}, {"content", "4"}};
+  const Json right = message("assistant", "4."), wrong = message("assistant", "5.");
+  const PreferencePair whole = only({{"chosen", {user, call_of("add"), result, right}},
+                                     {"rejected", {user, call_of("add"), result, wrong}}});
+  EXPECT_EQ(whole.prompt.turns.size(), 3u);
+  EXPECT_EQ(Json::parse(whole.rejected_json), Json::array({user, call_of("add"), result, wrong}));
+  const PreferencePair other = only({{"chosen", {user, call_of("add"), result, right}},
+                                     {"rejected", {user, call_of("subtract"), result, wrong}}});
+  EXPECT_EQ(other.prompt.turns.size(), 1u);
+  EXPECT_EQ(other.chosen.turns.size(), 3u);
+
+  const PreferencePair plain = only({{"prompt", {user}}, {"chosen", {right}}, {"rejected", {wrong}}});
+  EXPECT_TRUE(plain.tools_json.empty() && plain.chosen_json.empty() && plain.rejected_json.empty());
+}
+
+TEST(ReadPreferences, SidesThatCallTheSameToolAreEqual) {
+  const Json user = message("user", "2 + 2?");
+  const std::string same = Json{{"prompt", {user}},
+                                {"chosen", {call_of("add")}},
+                                {"rejected", {call_of("add")}}}
+                               .dump();
+  const Json empty = {{"role", "assistant"}, {"content", ""}, {"tool_calls", Json::array()}};
+  const std::string mute =
+      Json{{"prompt", {user}}, {"chosen", {call_of("add")}}, {"rejected", {empty}}}.dump();
+  PreferenceReadOptions o;
+  o.skip_bad = true;
+  const PreferenceData data = parse(kGood + same + "\n" + mute + "\n{}\n", o);
+  EXPECT_EQ(data.pairs.size(), 1u);
+  EXPECT_EQ(data.equal, 1u);
+  EXPECT_EQ(data.empty, 1u);
+  EXPECT_EQ(data.skipped, 1u);
+  ASSERT_EQ(data.problems.size(), 3u);
+  expect_words(data.problems[0], {"f.jsonl:4:1", "\"chosen\""});
+  expect_words(data.problems[1], {"f.jsonl:2:1", "both answers are the same"});
+  expect_words(data.problems[2], {"f.jsonl:3:1", "no words"});
 }
 
 TEST(BadPairs, AreNamedByLineAndKey) {
@@ -212,8 +281,8 @@ TEST(BadPairs, AreNamedByLineAndKey) {
                {"\"margin\"", "a number, got a string"});
   expect_words(refusal("{\"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 1e999}"),
                {"f.jsonl:1:1", "number out of range"});
-  expect_words(refusal("{\"chosen\": \"a\", \"rejected\": \"b\", \"tools\": [1]}"),
-               {"\"tools\"", "not read"});
+  expect_words(refusal("{\"chosen\": \"a\", \"rejected\": \"b\", \"tools\": 1}"),
+               {"f.jsonl:1:1", "\"tools\"", "an array, got a number"});
   expect_words(refusal("[1]"), {"expected a JSON object, got a number"});
   expect_words(refusal("{\"chosen\": \"a\", "), {"f.jsonl:1:", "ends inside its JSON"});
   expect_words(refusal(""), {"no rows"});

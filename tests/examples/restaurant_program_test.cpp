@@ -88,9 +88,11 @@ TEST(RestaurantSurvey, FaultsNameFileAndLine) {
 TEST(RestaurantProgram, TrainsComparesAndRecommends) {
   const Folder folder;
   write_tables(folder);
-  const Outcome o = run_program("restaurant_dpo", {"--data", folder / "", "--model", roomy_model(folder),
-                                                   "--quick", "--output", folder / "adapters"});
+  const std::vector<std::string> words{"--data",  folder / "", "--model",  roomy_model(folder),
+                                       "--quick", "--output",  folder / "adapters"};
+  const Outcome o = run_program("restaurant_dpo", words);
   ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_NE(o.out.find("asking dpo"), std::string::npos);
   for (const char* row : {"\n| random | ", "\n| popularity | ", "\n| popularity in the guest's town | ",
                           "\n| BPR matrix factorisation (", "\n| the untrained model by ", "\n| dpo by ",
                           "\n| simpo by ", "\nFor guest U", "By NDCG@10 the best tuned model"}) {
@@ -98,6 +100,16 @@ TEST(RestaurantProgram, TrainsComparesAndRecommends) {
   }
   EXPECT_TRUE(std::filesystem::exists(folder / "adapters/dpo/adapter_model.safetensors"));
   EXPECT_TRUE(std::filesystem::exists(folder / "adapters/simpo/adapter_model.safetensors"));
+  // Adapters and scores in the folder are used again, and come to the same table.
+  const Outcome again = run_program("restaurant_dpo", words);
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(again.out.find("asking"), std::string::npos);
+  EXPECT_EQ(again.out.find("step 1"), std::string::npos);
+  const auto table = [](const std::string& out) { return out.substr(out.find("\nChosen on ")); };
+  EXPECT_EQ(table(again.out), table(o.out));
+  std::vector<std::string> other = words;
+  other.insert(other.end(), {"--unrated", "1"});
+  EXPECT_NE(run_program("restaurant_dpo", other).out.find("step 1"), std::string::npos);
   const Outcome none = run_program("restaurant_dpo", {"--data", folder / "nowhere"});
   EXPECT_EQ(none.code, 1);
   EXPECT_TRUE(none.says("no such file")) << none.err;

@@ -16,7 +16,8 @@ bool one_kind(const temper::Passage& passage, bool conversation) {
 void check(const temper::PreferencePair& p) {
   const bool kinds = one_kind(p.prompt, p.conversation) && one_kind(p.chosen, p.conversation) &&
                      one_kind(p.rejected, p.conversation);
-  const bool answers = !p.chosen.empty() && !p.rejected.empty() && !(p.chosen == p.rejected);
+  const bool answers = !p.chosen.empty() && !p.rejected.empty() &&
+                       !(p.chosen == p.rejected && p.chosen_json == p.rejected_json);
   if (!kinds || !answers || !std::isfinite(p.margin) || p.line == 0) std::abort();
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "temper/trainer/preference_tokens.h"
 #include "tiny_model.h"
 
 namespace temper::testing_trainer {
@@ -90,6 +91,55 @@ TEST(AnswerTokens, LongTextsLoseTheirEndOrGo) {
   EXPECT_NE(error_of([&] { (void)tokenize_answers(data, text, {.max_length = 1}); })
                 .find("data.limit.max_length"),
             std::string::npos);
+}
+
+TEST(AnswerTokens, WrappedTextsHoldAllRows) {
+  const ModelText& text = tiny_text();
+  const CompletionData data = rows(
+      "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n"
+      "{\"prompt\":\"e\",\"completion\":\"fghi\"}");
+  const auto t = tokenize_answers(data, text, {.max_length = 6, .packing = "wrapped"});
+  ASSERT_EQ(t.groups.size(), 2u);  // "ab" and "e" are prompts.
+  EXPECT_EQ(counted(text, t.groups[0]), "..cd<|im_end|>.");
+  EXPECT_EQ(counted(text, t.groups[1]), "fghi<|im_end|>");
+  EXPECT_TRUE(t.groups[0].prompt.empty());
+  EXPECT_EQ(t.cut + t.too_long, 0);
+  EXPECT_EQ(t.longest, 6);
+  const auto all = tokenize_answers(data, text, {.max_length = 6, .packing = "wrapped"}, AnswerMask::kAll);
+  EXPECT_EQ(counted(text, all.groups[0]), "abcd<|im_end|>e");
+  const auto refusal = [&](const std::string& row) {
+    return error_of([&] {
+      const CompletionData one = rows(row);
+      const TokenLimit limit{.packing = "wrapped"};
+      (void)(one.form == DataForm::kPreference ? tokenize_answer_pairs(one, text, limit)
+                                               : tokenize_answers(one, text, limit));
+    });
+  };
+  EXPECT_NE(refusal(R"({"prompt":"a","completion":"b","label":true})").find("rows:1: a row with a label"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"prompt":"a","chosen":"b","rejected":"c"})").find("data.limit.packing"),
+            std::string::npos);
+}
+
+TEST(AnswerTokens, PairsShowTheirToolsToTheTemplate) {
+  ModelSource source = tiny_source();
+  source.chat_template =
+      "{% if tools %}[{{ tools[0]['name'] }}]{% endif %}{% for m in messages %}"
+      "{{ m['role'][0] }}:{{ m['content'] or '' }}{% for c in m['tool_calls'] %}({{ c['id'] }}){% endfor %};"
+      "{% endfor %}{% if add_generation_prompt %}a:{% endif %}";
+  const ModelText text(source);
+  const std::string row =
+      R"({"prompt":[{"role":"user","content":"u"}],"chosen":[{"role":"assistant","content":null,)"
+      R"("tool_calls":[{"id":"x"}]}],"rejected":[{"role":"assistant","content":"r"}],"tools":[{"name":"add"}]})";
+  const auto t = tokenize_answer_pairs(rows(row), text, {});
+  EXPECT_EQ(words(text, t.groups[0].prompt), "[add]u:u;a:");
+  EXPECT_EQ(words(text, t.groups[0].answers[0].ids), "(x);");
+  EXPECT_EQ(words(text, t.groups[0].answers[1].ids), "r;");
+  // And for reward models, whose pairs share what both sides begin with.
+  const auto p = tokenize_pairs(parse_preferences(row, "rows"), text, 100);
+  EXPECT_EQ(words(text, p.pairs[0].shared), "[add]u:u;a:");
+  EXPECT_EQ(words(text, p.pairs[0].chosen), "(x);");
+  EXPECT_EQ(words(text, p.pairs[0].rejected), "r;");
 }
 
 TEST(AnswerTokens, SingleAnswersAreNoPairs) {

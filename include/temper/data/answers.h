@@ -32,6 +32,15 @@ struct AnswerGroup {
   [[nodiscard]] int64_t tokens() const;
 };
 
+/// Single answers with their prompts, one behind the other, cut into texts of `max_length` tokens,
+/// the last one shorter (TRL's packing_strategy wrapped). Nothing is padded and nothing cut off, but
+/// a text may begin in the middle of a row, and rows see what stands before them in their text.
+/// Tokens of prompts do not count. Texts in which nothing counts are left out; each has the line of
+/// the row that it begins with. @param max_length  at least 2.
+/// @throws Error for a group of several answers and for weights that differ.
+[[nodiscard]] std::vector<AnswerGroup> wrap_answers(std::span<const AnswerGroup> groups,
+                                                    int64_t max_length);
+
 /// A token tree of groups, and what is predicted in it: first the answers' tokens, answer by
 /// answer, then (if asked for) the prompts' own tokens, once for each group.
 struct AnswerTokens {

@@ -23,6 +23,7 @@ enum class DataForm {
   kUnpaired,          ///< {"prompt", "completion", "label"}.
   kPreference,        ///< {"chosen", "rejected"}, and perhaps "prompt".
   kStepwise,          ///< {"prompt", "completions": [...], "labels": [...]}.
+  kSteps,             ///< The same, read as one labelled answer a step; by name only.
   kUltraFeedback,     ///< {"instruction", "completions": [{"response", "annotations"}, ...]}.
   kAlpacaEval,        ///< {"instruction", "output_1", "output_2", "preference"}.
 };
@@ -69,11 +70,11 @@ struct CompletionData {
   DataForm form = DataForm::kText;
   std::vector<CompletionRecord> records;
   uint64_t skipped = 0;  ///< Bad rows left out under `skip_bad`.
-  uint64_t empty = 0;    ///< Rows left out because an answer has no words.
-  uint64_t equal = 0;    ///< Pairs left out because both answers are the same.
+  uint64_t empty = 0;    ///< Rows left out because an answer has no words, under `skip_bad`.
+  uint64_t equal = 0;    ///< Pairs left out because both answers are the same, under `skip_bad`.
   uint64_t ties = 0;     ///< Annotated rows left out because no answer is the better one.
-  /// What was wrong with the first of the skipped rows; under `skip_bad` also where the first of
-  /// the empty and equal ones and the ties are.
+  /// What was wrong with the first of the skipped rows, and where the first of the empty and equal
+  /// ones and the ties are.
   std::vector<std::string> problems;
 };
 
@@ -101,7 +102,7 @@ struct CompletionReadOptions {
       "What the rows are; auto: what the first one looks like, prompts alone refused; any: with "
       "those.",
       {"auto", "any", "text", "messages", "prompt", "prompt_completion", "unpaired", "preference",
-       "stepwise", "ultrafeedback", "alpaca_eval"});
+       "stepwise", "steps", "ultrafeedback", "alpaca_eval"});
     v(text_key, "text_key", "Key of a text or a conversation; empty: text, else messages.");
     v(prompt_key, "prompt_key", "Key of the prompt; empty: prompt, else question.");
     v(completion_key, "completion_key", "Key of the answer; empty: completion, else answer.");
@@ -132,11 +133,14 @@ struct CompletionReadOptions {
 ///  - A row of two answers (`kPreference`, `kUltraFeedback`, `kAlpacaEval`) gives two records, the
 ///    preferred one first with label true, then the other with label false; under `pairs` chosen
 ///    the first alone, without a label. Prompts of pairs are found as `read_preferences` does it.
+///  - A stepwise row gives one record, whose completion is all steps; under the form `steps` one
+///    for each step, labelled as the step is, whose prompt is the row's and the steps before, each
+///    with '\n' behind it.
 ///  - The column "tools" and keys of messages beyond role and content are kept as JSON.
 ///
 /// @throws Error naming file, line, column and key: what `read_jsonl` refuses, a missing key, a
 /// value of a wrong type, a conversation without messages, a label that is no truth value, steps
-/// and labels of different counts; or a file in which nothing is left. Row contents are never
+/// and labels of different counts, an answer without words, a pair of equal answers; or a file in which nothing is left. Row contents are never
 /// quoted. Under `skip_bad` a bad row is counted instead.
 [[nodiscard]] CompletionData read_completions(const std::filesystem::path& path,
                                               const CompletionReadOptions& options = {});

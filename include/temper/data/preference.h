@@ -27,6 +27,10 @@ struct PreferencePair {
   Passage chosen;
   Passage rejected;
   double margin = 0;  ///< By how much the chosen score is to exceed the rejected one; finite.
+  std::string tools_json;  ///< Column "tools" as one JSON array, for a chat template; else empty.
+  /// All messages of prompt and side, as one JSON array each, where one of them has keys that
+  /// `ChatMessage` has no place for ("tool_calls", "name", ...); else empty.
+  std::string chosen_json, rejected_json;
   uint64_t line = 0;  ///< Where the pair stands in its file, from 1.
   uint64_t id = 0;    ///< Hash of the prompt (of the chosen side where there is none).
 };
@@ -38,10 +42,12 @@ struct PreferenceData {
   uint64_t content_hash = 0;  ///< StableHash of the (uncompressed) bytes; parts of a split keep it.
   std::vector<PreferencePair> pairs;
   uint64_t skipped = 0;  ///< Bad rows left out under `skip_bad`.
-  uint64_t empty = 0;    ///< Pairs left out because an answer has no words.
-  uint64_t equal = 0;    ///< Pairs left out because both answers are the same: they teach nothing.
+  uint64_t empty = 0;    ///< Pairs left out because an answer has no words, under `skip_bad`.
+  uint64_t equal = 0;    ///< The same for pairs whose answers are the same: they teach nothing.
   uint64_t ties = 0;     ///< Annotated rows left out because no answer is the better one.
-  std::vector<std::string> problems;  ///< What was wrong with the first of the skipped rows.
+  /// What was wrong with the first of the skipped rows, and where the first of the empty and equal
+  /// ones and the ties are.
+  std::vector<std::string> problems;
 };
 
 /// How a file of pairs is read.
@@ -89,7 +95,9 @@ struct PreferenceReadOptions {
 ///  - messages with a prompt text: the text is the user's turn, unless the sides begin with a turn
 ///    that is not the assistant's: then they hold their prompt, and the text is left;
 ///  - messages alone: the prompt is the messages that both begin with.
-/// Under prompt messages a side may be a text, too: it is the assistant's turn.
+/// Under prompt messages a side may be a text, too: it is the assistant's turn. The column "tools"
+/// and keys of messages beyond role and content are kept as JSON; a side that only calls a tool is
+/// an answer.
 ///
 /// A row without sides may hold raters' marks instead. UltraFeedback ("instruction",
 /// "completions"): the answer with the best mean rating against the one with the worst. AlpacaEval
@@ -98,8 +106,9 @@ struct PreferenceReadOptions {
 ///
 /// @param options  `transcripts` auto: messages.
 /// @throws Error naming file, line, column and key: what `read_jsonl` refuses, a missing side, a
-/// side of a wrong type, a conversation without messages, tools (they are not read), a margin that
-/// is no number; or a file in which no pair is left. Row contents are never quoted.
+/// side of a wrong type, a conversation without messages, tools that are no array, a margin that is
+/// no number, an answer without words, equal answers; or a file in which no pair is left. Row contents are never quoted. Under `skip_bad` a
+/// bad row is counted instead.
 [[nodiscard]] PreferenceData read_preferences(const std::filesystem::path& path,
                                               const PreferenceReadOptions& options = {});
 

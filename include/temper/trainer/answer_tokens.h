@@ -14,6 +14,7 @@ namespace temper {
 struct TokenLimit {
   int64_t max_length = 1024;
   std::string too_long = "cut";
+  std::string packing = "none";
 
   template <class V>
   void visit(V&& v) {
@@ -22,6 +23,11 @@ struct TokenLimit {
       "What becomes of a longer text: cut at its end (TRL's rule; a row of which no answer is left "
       "is dropped), or dropped as a whole.",
       {"cut", "drop"});
+    v(packing, "packing",
+      "none: each row is a text of its own (nothing is padded either way); wrapped: all rows one "
+      "behind the other, cut into texts of max_length tokens (TRL's strategy of that name), for "
+      "supervised training on single answers.",
+      {"none", "wrapped"});
   }
 };
 
@@ -49,8 +55,8 @@ struct TokenizedAnswers {
 /// a token across the border belongs to the answer. Conversations are written by the model's chat
 /// template; behind a text comes the model's end token.
 /// @throws Error for a conversation and a model without a template, a template that refuses a
-/// conversation (naming the line), AnswerMask::kAssistant and a row that is no conversation, or when
-/// no row is left.
+/// conversation (naming the line), AnswerMask::kAssistant and a row that is no conversation, rows
+/// with labels that are to be wrapped, or when no row is left.
 [[nodiscard]] TokenizedAnswers tokenize_answers(const CompletionData& data, const ModelText& text,
                                                 const TokenLimit& limit,
                                                 AnswerMask mask = AnswerMask::kCompletion);
