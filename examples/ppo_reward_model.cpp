@@ -224,6 +224,7 @@ void train_proxy(const Options& o) {
   c.data.held_out_fraction = 0.15;
   c.data.max_length = 512;
   c.data.read.max_rows = o.pairs;
+  c.data.read.skip_bad = true;  // hh-rlhf has a few empty answers.
   c.reward.pairs_per_step = 16;
   c.reward.head_init_std = 0.02;
   c.schedule = {.shape = "linear", .learning_rate = 5e-5, .warmup_steps = 4};
