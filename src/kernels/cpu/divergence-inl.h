@@ -40,9 +40,15 @@ struct MixtureKl {
   double student, teacher;
 };
 
-HWY_INLINE MixtureKl row_mixture(const float* z, const RowStats& p, const float* teacher,
-                                 const RowStats& q, int64_t padded, float inverse_temperature,
-                                 float beta) {
+/// A row of logits and its statistics.
+struct KnownRow {
+  const float* z;
+  const RowStats& stats;
+};
+
+HWY_INLINE MixtureKl row_mixture(const KnownRow& student, const KnownRow& teacher, int64_t padded,
+                                 float inverse_temperature, float beta) {
+  const RowStats &p = student.stats, &q = teacher.stats;
   constexpr int kV = 16 / kLanes;
   const DF d;
   const VF scale = hn::Set(d, inverse_temperature), far_below = hn::Set(d, kFarBelow);
@@ -55,8 +61,8 @@ HWY_INLINE MixtureKl row_mixture(const float* z, const RowStats& p, const float*
     for (int64_t i = begin; i < end; i += 16) {
       for (int v = 0; v < kV; ++v) {
         const int64_t at = i + v * kLanes;
-        const VF zp = hn::Mul(hn::LoadU(d, z + at), scale);
-        const VF zq = hn::Mul(hn::LoadU(d, teacher + at), scale);
+        const VF zp = hn::Mul(hn::LoadU(d, student.z + at), scale);
+        const VF zq = hn::Mul(hn::LoadU(d, teacher.z + at), scale);
         const VF x = hn::Max(hn::Sub(zp, hn::Set(d, p.max)), far_below);
         const VF y = hn::Max(hn::Sub(zq, hn::Set(d, q.max)), far_below);
         VF of_student, of_teacher;
@@ -92,7 +98,7 @@ HWY_INLINE RowDivergence row_divergence(DivergenceKind kind, const float* z, con
     d.offset = d.value;
   } else {
     const MixtureKl kl =
-        row_mixture(z, d.student, teacher, d.teacher, padded, inverse_temperature, beta);
+        row_mixture({z, d.student}, {teacher, d.teacher}, padded, inverse_temperature, beta);
     const double b = double{beta};
     d.value = static_cast<float>(b * kl.teacher + (1.0 - b) * kl.student);
     d.offset = static_cast<float>(kl.student);
