@@ -110,13 +110,21 @@ OfflineTrainer::Parts trainer_parts(const OfflineRunConfig& c, OfflineData data)
 /// An offline trainer as a loop sees it.
 class OfflineLoop final : public LoopTrainer {
  public:
-  OfflineLoop(OfflineTrainer& trainer, const PolicyModel& policy, const AdapterRunConfig& adapter,
+  OfflineLoop(OfflineTrainer& trainer, const PolicyModel& policy, const OfflineRunConfig& config,
               int64_t held_out)
-      : trainer_(trainer), policy_(policy), adapter_(adapter), held_out_(held_out) {}
+      : trainer_(trainer),
+        policy_(policy),
+        adapter_(config.adapter),
+        probe_(AnswerProbe::make(config.probe, policy.text())),
+        held_out_(held_out) {}
   int64_t steps_done() const override { return trainer_.steps_done(); }
   int64_t total_steps() const override { return trainer_.total_steps(); }
   double epoch() const override { return trainer_.epoch(); }
-  Metrics step() override { return trainer_.step(); }
+  Metrics step() override {
+    Metrics m = trainer_.step();
+    if (probe_) probe_->add_to(m, trainer_.steps_done(), policy_.lm());
+    return m;
+  }
   std::optional<HeldOutScore> evaluate() override {
     if (held_out_ == 0) return std::nullopt;
     const Metrics m = trainer_.evaluate();
@@ -138,6 +146,7 @@ class OfflineLoop final : public LoopTrainer {
   OfflineTrainer& trainer_;
   const PolicyModel& policy_;
   const AdapterRunConfig& adapter_;
+  std::optional<AnswerProbe> probe_;
   int64_t held_out_;
 };
 
@@ -200,7 +209,7 @@ RunResult run(const OfflineRunConfig& c, const RunOptions& options) {
   const std::string eval_data = data.held_out.source;
   const int64_t held_out = std::ssize(data.held_out.groups);
   OfflineTrainer trainer(policy, trainer_parts(c, std::move(data)));
-  OfflineLoop loop(trainer, policy, c.adapter, held_out);
+  OfflineLoop loop(trainer, policy, c, held_out);
   LoopSettings settings{c.eval.every,        c.trainer.checkpoint_every, c.trainer.keep_last,
                         c.trainer.keep_best, c.trainer.save_model,       config_text(c),
                         model_line(c, policy), eval_data,                c.trainer.weights,

@@ -110,9 +110,11 @@ PairRows PreferenceTrainer::fresh_rows(int64_t& rounds) const {
     out.metrics["pairs/empty_rounds"] = static_cast<double>(empty);
     return out;
   }
-  fail("[preference] ", kMostEmptyRounds, " rounds in a row gave nothing to learn: ",
-       why_empty(out.metrics), ". Ask for more answers (preference.completions), more variety "
-       "(rollout.temperature), or a labeler that tells them apart");
+  throw NothingToLearn(concat(
+      "[preference] ", kMostEmptyRounds, " rounds in a row gave nothing to learn: ",
+      why_empty(out.metrics), ". Where the policy is not yet what it should be: more answers "
+      "(preference.completions), more variety (rollout.temperature), or a labeler that tells them "
+      "apart"));
 }
 
 /// Rows of each optimizer step: every pass in an order of its own, cut into about equal parts.

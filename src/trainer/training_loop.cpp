@@ -8,6 +8,8 @@
 #include "temper/core/error.h"
 #include "temper/core/file.h"
 #include "temper/core/log.h"
+#include "temper/reward/timeout.h"
+#include "temper/trainer/pair_source.h"
 #include "temper/trainer/report.h"
 #include "temper/version.h"
 
@@ -91,8 +93,26 @@ HeldOutScore TrainingLoop::run_eval() {
   return *score;
 }
 
+/// A step's metrics; nothing where the run ends before it. What the trainer has by then is kept: the
+/// step was not begun as far as it is concerned.
+std::optional<Metrics> TrainingLoop::step_or_end() {
+  try {
+    return trainer_.step();
+  } catch (const NothingToLearn& e) {
+    if (trainer_.steps_done() == 0) throw;
+    result_.reason = e.what();
+    checkpoint();
+    return std::nullopt;
+  } catch (const RewardTimeout&) {
+    if (trainer_.steps_done() > 0) checkpoint();
+    throw;
+  }
+}
+
 void TrainingLoop::one_step() {
-  const Metrics metrics = trainer_.step();
+  const std::optional<Metrics> made = step_or_end();
+  if (!made) return;
+  const Metrics& metrics = *made;
   const double seconds = metrics.at("step_time");
   result_.train_seconds += seconds;
   const StepEvent event{

@@ -68,6 +68,7 @@ class TrainingLoop {
   void restore(const Checkpoint& checkpoint);
   void each(const std::function<void(Observer&)>& call) const;
   HeldOutScore run_eval();
+  [[nodiscard]] std::optional<Metrics> step_or_end();
   void one_step();
   void after_step();
   void checkpoint();

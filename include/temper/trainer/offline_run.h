@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "temper/trainer/adapter_run.h"
+#include "temper/trainer/answer_probe.h"
 #include "temper/trainer/offline.h"
 #include "temper/trainer/reward_run.h"
 
@@ -47,6 +48,7 @@ struct OfflineRunConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   RewardEvalConfig eval;
+  ProbeConfig probe;
 
   template <class V>
   void visit(V&& v) {
@@ -60,6 +62,7 @@ struct OfflineRunConfig {
     v(optimizer, "optimizer");
     v(schedule, "schedule");
     v(eval, "eval");
+    v(probe, "probe");
   }
 };
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
+#include "temper/core/error.h"
 #include "temper/core/metrics.h"
 #include "temper/data/answers.h"
 #include "temper/data/dataset.h"
@@ -13,6 +14,13 @@
 #include "temper/trainer/observer.h"
 
 namespace temper {
+
+/// Round after round gave no row: the labeler sees no difference between answers any more. What was
+/// learned is whole.
+class NothingToLearn : public Error {
+ public:
+  using Error::Error;
+};
 
 /// When a round of learning begins.
 struct RoundStart {

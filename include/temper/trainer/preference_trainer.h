@@ -93,8 +93,8 @@ class PreferenceTrainer {
   /// token's), grad_norm, learning_rate, num_tokens, epoch, round, step_time, time/update; in a
   /// round's first step also those of its making (PairSource), pairs/empty_rounds and
   /// `objective/rlhf_reward`.
-  /// @throws Error if the source or a number fails, or ten rounds in a row give no row: weights,
-  /// cursors and counters are as before then, and the step can be made again.
+  /// @throws Error if the source or a number fails, NothingToLearn where ten rounds in a row give no
+  /// row: weights, cursors and counters are as before then, and the step can be made again.
   [[nodiscard]] Metrics step();
   /// Answers that the last step's round began with; empty where it went on with one.
   [[nodiscard]] const std::vector<SampleCompletion>& samples() const { return samples_; }
