@@ -5,6 +5,7 @@
 // [prompts x responses] and temper.score.f32 [prompts] of the given completions into it.
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -35,21 +36,30 @@ void write(const std::string& path, std::span<const float> values) {
   TEMPER_CHECK(out, "cannot write ", path);
 }
 
-/// Log-probs, values and scores of the given completions, by the functions that a step calls.
+/// Log-probs, values and scores of the given completions, by the functions that a step calls and in
+/// forwards as large as its own, so that the check does not raise the peak.
 void check(const ForcedWork& work, const ForcedTrainer& t) {
-  std::vector<PackedGroup> groups;
-  std::vector<PromptedText> texts;
-  for (size_t i = 0; i < work.prompts.size(); ++i) {
-    groups.push_back({work.prompt_ids[i], {work.response_ids[i]}});
-    texts.push_back({work.prompt_ids[i], work.response_ids[i]});
-  }
-  const CompletionBatch packed = pack_completions(groups);
   CausalLM& lm = t.policy->lm();
-  const at::Tensor logprobs = score(lm, packed.tokens, {packed.rows, packed.targets}, 1.0).logprobs;
-  write(work.folder + "/temper.logprob.f32",
-        {logprobs.const_data_ptr<float>(), static_cast<size_t>(logprobs.numel())});
-  write(work.folder + "/temper.value.f32",
-        t.trainer->parts().critic->values(lm, packed.tokens, packed.rows));
+  const int64_t row_tokens = work.prompt_tokens() + work.response_tokens();
+  const auto width = static_cast<size_t>(
+      std::max<int64_t>(1, t.trainer->parts().config.micro_batch_tokens / row_tokens));
+  std::vector<float> logprobs, values;
+  std::vector<PromptedText> texts;
+  for (size_t begin = 0; begin < work.prompts.size(); begin += width) {
+    std::vector<PackedGroup> groups;
+    for (size_t i = begin; i < std::min(begin + width, work.prompts.size()); ++i) {
+      groups.push_back({work.prompt_ids[i], {work.response_ids[i]}});
+      texts.push_back({work.prompt_ids[i], work.response_ids[i]});
+    }
+    const CompletionBatch packed = pack_completions(groups);
+    const at::Tensor scored = score(lm, packed.tokens, {packed.rows, packed.targets}, 1.0).logprobs;
+    const float* from = scored.const_data_ptr<float>();
+    logprobs.insert(logprobs.end(), from, from + scored.numel());
+    const auto of_rows = t.trainer->parts().critic->values(lm, packed.tokens, packed.rows);
+    values.insert(values.end(), of_rows.begin(), of_rows.end());
+  }
+  write(work.folder + "/temper.logprob.f32", logprobs);
+  write(work.folder + "/temper.value.f32", values);
   write(work.folder + "/temper.score.f32", t.reward->score(texts));
 }
 

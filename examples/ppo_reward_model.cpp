@@ -3,7 +3,7 @@
 // really wanted is a rule that this program knows, the gold reward. As in practice, the policy is
 // paid by a proxy instead: a reward model trained on a few hundred preferences between the model's
 // own answers, some of them mistaken, none of them between answers that gush. PPO then runs against
-// the proxy: without KL control, and with two kinds of it. The gold rule is asked about prompts
+// the proxy: without KL control, and with three kinds of it. The gold rule is asked about prompts
 // that neither the reward model nor the policy ever saw; it has weight 0, so it is logged and moves
 // nothing.
 //
@@ -41,7 +41,7 @@ struct Options {
   std::string output = "runs/overoptimization";
   std::string preferences;
   std::vector<int64_t> seeds = {1};
-  std::vector<std::string> controls = {"none", "fixed", "dual"};
+  std::vector<std::string> controls = {"none", "fixed", "adaptive", "dual"};
   int64_t pairs = 300;
   int64_t proxy_seed = 1;
   int64_t steps = 16;
@@ -266,8 +266,9 @@ temper::PpoRunConfig ppo_config(const Options& o, const std::string& control, in
   c.ppo.scale_rewards = true;
   // Next to nothing instead of nothing: the KL is measured all the same.
   c.ppo.kl.reward_coef = control == "none" ? 1e-9 : o.kl_coef;
-  if (control == "dual") {
-    c.ppo.kl.controller.kind = "dual";
+  if (control == "adaptive" || control == "dual") {
+    c.ppo.kl.controller.kind = control;
+    c.ppo.kl.controller.horizon = static_cast<double>(4 * o.prompts);  // A rollout: it is a short run.
     c.ppo.kl.controller.target = o.kl_target;
     c.ppo.kl.controller.min = 0.25 * o.kl_coef;  // A short run has no time to come back from far.
     c.ppo.kl.controller.max = 4 * o.kl_coef;
@@ -314,17 +315,17 @@ int main(int argc, char** argv) {
   app.add_option("--proxy-seed", o.proxy_seed, "Seed of the preferences and the reward model")
       ->capture_default_str();
   app.add_option("--seeds", o.seeds, "Seeds of the runs")->capture_default_str();
-  app.add_option("--control", o.controls, "Kinds of KL control: none, fixed, dual")
-      ->check(CLI::IsMember({"none", "fixed", "dual"}))
+  app.add_option("--control", o.controls, "Kinds of KL control: none, fixed, adaptive, dual")
+      ->check(CLI::IsMember({"none", "fixed", "adaptive", "dual"}))
       ->capture_default_str();
   app.add_option("--steps", o.steps, "Rollouts of a run")->capture_default_str();
   app.add_option("--prompts", o.prompts, "Prompts of a rollout, four answers each")
       ->capture_default_str();
   app.add_option("--held-out", o.held_out, "Held-out prompts asked; 0: all")->capture_default_str();
   app.add_option("--learning-rate", o.learning_rate, "Of the policy")->capture_default_str();
-  app.add_option("--kl-coef", o.kl_coef, "KL coefficient of fixed, and the first one of dual")
+  app.add_option("--kl-coef", o.kl_coef, "KL coefficient of fixed, and the first one of the others")
       ->capture_default_str();
-  app.add_option("--kl-target", o.kl_target, "KL that dual holds, nats a completion")
+  app.add_option("--kl-target", o.kl_target, "KL that adaptive and dual hold, nats a completion")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {

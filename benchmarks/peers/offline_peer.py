@@ -1,8 +1,10 @@
-"""TRL's SFT, DPO and KTO trainers, a whole optimizer step at a time.
+"""TRL's SFT, DPO, KTO and reward trainers, a whole optimizer step at a time.
 
-  offline_peer.py FOLDER prepare             makes work.json and a float32 forward's log-probs from FOLDER/model
+  offline_peer.py FOLDER prepare             makes work.json, reward/ and a float32 forward's log-probs and scores
+                                             from FOLDER/model
   offline_peer.py FOLDER METHOD DTYPE REF    one step for each line "go" of standard input; REF: live or cached;
-                                             a line "check" writes the log-probs of the preferred answers
+                                             a line "check" writes the log-probs of the preferred answers,
+                                             or for METHOD reward the scores of both
 """
 
 import json
@@ -57,8 +59,37 @@ def logprobs(model, work):
     return torch.cat(out).numpy().astype(np.float32)
 
 
+def scores(model, work):
+    out = []
+    for row in work["rows"]:
+        for side in ("chosen", "rejected"):
+            with torch.no_grad():
+                out.append(float(model(torch.tensor([row["prompt"] + row[side]])).logits.float()))
+    return np.array(out, dtype=np.float32)
+
+
+def make_reward_model(folder, tokenizer):
+    """A head of random weights on the same trunk; the pad token is none that a text has."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(f"{folder}/model", num_labels=1,
+                                                                            dtype=torch.float32)
+    torch.nn.init.normal_(model.score.weight, std=0.02)
+    model.config.pad_token_id = 0
+    model.to(torch.bfloat16).save_pretrained(f"{folder}/reward")
+    tokenizer.save_pretrained(f"{folder}/reward")
+
+
+def load(folder, method, dtype):
+    kind = transformers.AutoModelForSequenceClassification if method == "reward" else transformers.AutoModelForCausalLM
+    return kind.from_pretrained(f"{folder}/{'reward' if method == 'reward' else 'model'}", dtype=getattr(torch, dtype))
+
+
+def check(folder, method, model, work, who):
+    what, values = ("score", scores(model, work)) if method == "reward" else ("logprob", logprobs(model, work))
+    values.tofile(f"{folder}/{who}.{what}.f32")
+
+
 def rows_for(method, texts):
-    if method == "dpo":
+    if method in ("dpo", "reward"):
         return texts
     rows = [{"prompt": t["prompt"], "completion": t["chosen"]} for t in texts]
     return [{**r, "label": i % 2 == 0} for i, r in enumerate(rows)] if method == "kto" else rows
@@ -66,11 +97,11 @@ def rows_for(method, texts):
 
 def make_trainer(method, model, tokenizer, texts, reference, output):
     kinds = {"sft": (trl.SFTTrainer, trl.SFTConfig), "dpo": (trl.DPOTrainer, trl.DPOConfig),
-             "kto": (trl.KTOTrainer, trl.KTOConfig)}
+             "kto": (trl.KTOTrainer, trl.KTOConfig), "reward": (trl.RewardTrainer, trl.RewardConfig)}
     trainer_class, config_class = kinds[method]
     settings = dict(output_dir=output, per_device_train_batch_size=ROWS, learning_rate=1e-6, bf16=False, use_cpu=True,
                     report_to=[], save_strategy="no", gradient_checkpointing=False, logging_steps=10**6)
-    if method != "sft" and reference == "cached":
+    if method in ("dpo", "kto") and reference == "cached":
         settings["precompute_ref_log_probs"] = True
     return trainer_class(model=model, args=config_class(**settings), processing_class=tokenizer,
                          train_dataset=datasets.Dataset.from_list(rows_for(method, texts)))
@@ -80,7 +111,7 @@ def serve(folder, method, dtype, reference):
     with open(f"{folder}/work.json") as f:
         work = json.load(f)
     tokenizer = transformers.AutoTokenizer.from_pretrained(f"{folder}/model")
-    model = transformers.AutoModelForCausalLM.from_pretrained(f"{folder}/model", dtype=getattr(torch, dtype))
+    model = load(folder, method, dtype)
     with tempfile.TemporaryDirectory() as output:
         trainer = make_trainer(method, model, tokenizer, work["texts"], reference, output)
         batch = next(iter(trainer.get_train_dataloader()))
@@ -91,7 +122,7 @@ def serve(folder, method, dtype, reference):
         for line in sys.stdin:
             if line.strip() == "check":
                 model.eval()
-                logprobs(model, work).tofile(f"{folder}/{dtype}.logprob.f32")
+                check(folder, method, model, work, dtype)
                 print("{}", flush=True)
                 continue
             start, cpu = time.perf_counter(), time.process_time()
@@ -110,11 +141,13 @@ def main():
     torch.manual_seed(0)
     if what != "prepare":
         return serve(folder, *sys.argv[2:5])
-    make_work(folder, transformers.AutoTokenizer.from_pretrained(f"{folder}/model"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(f"{folder}/model")
+    make_work(folder, tokenizer)
+    make_reward_model(folder, tokenizer)
     with open(f"{folder}/work.json") as f:
         work = json.load(f)
-    model = transformers.AutoModelForCausalLM.from_pretrained(f"{folder}/model", dtype=torch.float32)
-    logprobs(model, work).tofile(f"{folder}/reference.logprob.f32")
+    for method in ("sft", "reward"):
+        check(folder, method, load(folder, method, "float32").eval(), work, "reference")
 
 
 if __name__ == "__main__":

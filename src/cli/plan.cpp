@@ -7,142 +7,14 @@
 #include <optional>
 
 #include "commands.h"
+#include "plan_options.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
-#include "temper/core/threads.h"
-#include "temper/trainer/plan.h"
-#include "temper/trainer/reward_run.h"
-#include "temper/trainer/run_config.h"
 
 namespace temper::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-struct PlanOptions {
-  std::string config_file;
-  std::vector<std::string> assignments;
-  std::string model;
-  std::string algorithm;
-  std::string memory;
-  std::vector<std::string> scale;
-  std::optional<int64_t> prompt_tokens;
-  std::optional<int64_t> mean_tokens;
-  std::optional<double> gflops;
-  bool json = false;
-};
-
-/// What the configuration names. The run's prompts are read and tokenized, as their lengths decide
-/// much: the first ones stand for all.
-PlanSources read_sources(const PlanOptions& o, const OnlineRunConfig& config) {
-  TEMPER_CHECK(!config.model.empty(),
-               "no model was named: give --model or the config key \"model\"");
-  const ModelSource source = open_model(config.model);
-  PlanSources out;
-  out.policy = source.config;
-  for (const std::string& path : config.reward_model.models) {
-    out.rewards.push_back(open_model(path).config);
-  }
-  if (o.prompt_tokens) {
-    TEMPER_CHECK(*o.prompt_tokens >= 1, "--prompt-tokens must be at least 1, got ",
-                 *o.prompt_tokens);
-    out.prompt_tokens = {*o.prompt_tokens};
-    out.held_out = config.eval.prompts;
-    return out;
-  }
-  constexpr size_t kMostPrompts = 2000;
-  const Task task = make_task(config.task);
-  const ModelText text(source);
-  for (const auto* part : {&task.train, &task.held_out}) {
-    for (size_t i = 0; i < std::min(kMostPrompts, part->examples.size()); ++i) {
-      out.prompt_tokens.push_back(std::ssize(encode_prompt(part->examples[i], text).ids));
-    }
-  }
-  out.held_out = std::ssize(task.held_out.examples);
-  return out;
-}
-
-void set_mean(const PlanOptions& o, PlanInput& input) {
-  if (!o.mean_tokens) return;
-  const int64_t most = input.rollout.max_new_tokens;
-  TEMPER_CHECK(*o.mean_tokens >= 1 && *o.mean_tokens <= most,
-               "--mean-tokens must be in [1, rollout.max_new_tokens = ", most, "], got ",
-               *o.mean_tokens);
-  input.batch.mean_completion_tokens = *o.mean_tokens;
-}
-
-/// Whether a configuration is one of PPO: it has that section, or a setting in it.
-bool is_ppo(const std::string& text, const std::vector<std::string>& assignments) {
-  const Json json = Json::parse(text, nullptr, false);
-  return (json.is_object() && json.contains("ppo")) ||
-         std::any_of(assignments.begin(), assignments.end(),
-                     [](const std::string& a) { return a.starts_with("ppo."); });
-}
-
-/// Whether it is one of `train reward`: its settings have keys that no other run's have.
-bool is_reward(const std::string& text, const std::vector<std::string>& assignments) {
-  static const Json::json_pointer kKeys[] = {Json::json_pointer("/reward/pairs_per_step"),
-                                             Json::json_pointer("/data/max_length")};
-  const Json json = Json::parse(text, nullptr, false);
-  return std::any_of(std::begin(kKeys), std::end(kKeys),
-                     [&](const auto& key) { return json.is_object() && json.contains(key); }) ||
-         std::any_of(assignments.begin(), assignments.end(), [](const std::string& a) {
-           return a.starts_with("reward.pairs_per_step=") || a.starts_with("reward.loss.") ||
-                  a.starts_with("data.max_length=");
-         });
-}
-
-/// Rows of the run's pairs; the first ones stand for all.
-std::vector<int64_t> read_pair_rows(const PlanOptions& o, const RewardRunConfig& config,
-                                    const ModelSource& source) {
-  if (o.prompt_tokens) {
-    TEMPER_CHECK(*o.prompt_tokens >= 1, "--prompt-tokens must be at least 1, got ", *o.prompt_tokens);
-    return {2 * *o.prompt_tokens};
-  }
-  constexpr size_t kMostPairs = 2000;
-  const ModelText text(source);
-  PreferenceReadOptions read = config.data.read;
-  if (read.transcripts == "auto" && !text.has_template()) read.transcripts = "text";
-  TEMPER_CHECK(!config.data.path.empty(), "no pairs were named: set data.path, or give --prompt-tokens");
-  PreferenceData data = read_preferences(config.data.path, read);
-  data.pairs.resize(std::min(kMostPairs, data.pairs.size()));
-  std::vector<int64_t> rows;
-  for (const TokenPair& pair : tokenize_pairs(data, text, config.data.max_length).pairs) {
-    rows.push_back(pair.rows());
-  }
-  return rows;
-}
-
-/// The input of the plan, and the threads that the run would have.
-PlanInput read_input(const PlanOptions& o) {
-  std::vector<std::string> assignments = o.assignments;
-  if (!o.model.empty()) assignments.push_back("model=" + o.model);
-  const std::string text = o.config_file.empty() ? "" : read_text_file(o.config_file);
-  PlanInput input;
-  int64_t threads = 0;
-  if (o.algorithm == "reward" || (o.algorithm.empty() && is_reward(text, assignments))) {
-    const RewardRunConfig config = read_reward_config(text, o.config_file, assignments);
-    TEMPER_CHECK(!config.model.empty(), "no model was named: give --model or the config key \"model\"");
-    config.reward.validate();
-    const ModelSource source = open_model(config.model);
-    if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));
-    return plan_input(config, source.config, read_pair_rows(o, config, source));
-  }
-  if (o.algorithm == "ppo" || (o.algorithm.empty() && is_ppo(text, assignments))) {
-    const PpoRunConfig config = read_ppo_config(text, o.config_file, assignments);
-    PlanSources sources = read_sources(o, config);
-    if (!config.ppo.value.init.empty()) sources.value = open_model(config.ppo.value.init).config;
-    input = plan_input(config, sources);
-    threads = config.trainer.threads;
-  } else {
-    const GrpoRunConfig config = read_grpo_config(text, o.config_file, assignments);
-    input = plan_input(config, read_sources(o, config));
-    threads = config.trainer.threads;
-  }
-  if (threads > 0) set_num_threads(static_cast<int>(threads));
-  set_mean(o, input);
-  return input;
-}
 
 MachineRates rates_of(const PlanOptions& o, WeightDType dtype) {
   MachineRates rates = probe_rates(dtype);
@@ -220,7 +92,7 @@ void refuse(const PlanInput& input, uint64_t peak, uint64_t memory) {
 int run_plan(const PlanOptions& o) {
   const uint64_t memory = o.memory.empty() ? available_memory() : parse_bytes(o.memory);
   const std::vector<ScaleShape> shapes = chosen_shapes(o);
-  const PlanInput input = read_input(o);
+  const PlanInput input = read_plan_input(o);
   const Plan plan = make_plan(input);
   const MachineRates rates = rates_of(o, input.dtype);
   const bool fits = plan.peak() <= memory;
@@ -248,8 +120,8 @@ int run_plan(const PlanOptions& o) {
 void add_plan(CLI::App& app, int& code) {
   CLI::App* cmd = app.add_subcommand(
       "plan",
-      "What a run of train grpo, ppo or reward will take: bytes by part, operations and seconds of a\n"
-      "step. Reads the headers of the models and the prompts, no weights.\n"
+      "What a run of train grpo, ppo, reward, sft, dpo or its family, online-dpo or its kin will take:\n"
+      "bytes by part, operations and seconds of a step. Reads the headers of the models and the prompts, no weights.\n"
       "Memory is the peak with every completion at rollout.max_new_tokens; operations are those\n"
       "of matrix products, 2 a weight and row forward and 4 backward, attention apart; seconds\n"
       "come from the rates that products reach on this machine, probed in 0.1 s.\n"
@@ -257,7 +129,7 @@ void add_plan(CLI::App& app, int& code) {
       "the biggest saving first, each planned anew.\n"
       "Example: temper plan --model M --set grpo.loss.kl_coef=0.05 --memory 3GiB --scale 1B,7B");
   auto o = std::make_shared<PlanOptions>();
-  cmd->add_option("config", o->config_file, "JSON file with any of the keys of train grpo, ppo or reward")
+  cmd->add_option("config", o->config_file, "JSON file with any of the keys of those commands")
       ->check(CLI::ExistingFile);
   cmd->add_option("--set", o->assignments,
                   "One key=value, such as grpo.micro_batch_tokens=1024; may be given many times")
@@ -265,19 +137,21 @@ void add_plan(CLI::App& app, int& code) {
       ->allow_extra_args(false);
   cmd->add_option("--model", o->model, "The same as --set model=");
   cmd->add_option("--algorithm", o->algorithm,
-                  "Default: reward where the config or a --set has a key that only train reward has, ppo\n"
-                  "where one begins so, else grpo")
-      ->check(CLI::IsMember({"grpo", "ppo", "reward"}));
+                  "Default: what the keys say. A section preference: online-dpo or its kin; else a\n"
+                  "loss.name: that method; a key that only train reward has: reward; one that begins\n"
+                  "with ppo: ppo; else grpo")
+      ->check(CLI::IsMember(planned_algorithms()));
   cmd->add_option("--memory", o->memory,
                   "What the run may take, such as 8GiB; default: what this machine has available");
   cmd->add_option("--scale", o->scale,
                   "The same bill on paper for other sizes: 1B, 7B, 70B, with commas between")
       ->delimiter(',');
   cmd->add_option("--prompt-tokens", o->prompt_tokens,
-                  "Tokens of every prompt, or of each side of a pair; default: the run's are read and\n"
-                  "tokenized");
+                  "Tokens of every prompt, or of each side of a reward model's pair; default: the run's are\n"
+                  "read and tokenized");
   cmd->add_option("--mean-tokens", o->mean_tokens,
-                  "Mean tokens of a completion, for operations and seconds; default: the most");
+                  "Mean tokens of a completion, for operations and seconds; default: the most. With\n"
+                  "--prompt-tokens and given answers: of every answer");
   cmd->add_option("--gflops", o->gflops,
                   "Rate of matrix products, 1e9 operations a second; default: probed");
   cmd->add_flag("--json", o->json, "One JSON object: parts, phases, peak_bytes, fits, changes");

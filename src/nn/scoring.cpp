@@ -59,6 +59,11 @@ kernels::LinearLogprobArgs head_args(CausalLM& model, const at::Tensor& hidden, 
 
 TokenScores run_head(CausalLM& model, const at::Tensor& hidden, ScoringTape& tape) {
   kernels::linear_logprob(head_args(model, hidden, tape));
+  // A largest logit less itself is 0, which leaves the normaliser, bit for bit.
+  const int64_t m = tape.scores.logprobs.numel();
+  tape.scores.best = at::empty({m}, at::kFloat);
+  std::transform(tape.log_sum.data(), tape.log_sum.data() + m, tape.scores.best.data_ptr<float>(),
+                 [](float x) { return -x; });
   return tape.scores;
 }
 

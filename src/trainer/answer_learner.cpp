@@ -31,6 +31,18 @@ void check_finite(const ReferencedRows& rows, const std::vector<size_t>& list,
   }
 }
 
+/// Shares of the active tokens, of the preferred answers where there are pairs, that the policy
+/// holds for the likeliest.
+void add_accuracy(const AnswerBatch& batch, const TokenScores& scores, bool pairs,
+                  MetricSums& metrics) {
+  const int64_t n = batch.mask.numel();
+  at::Tensor counts = batch.mask.ne(0);
+  if (pairs) counts = counts.logical_and(batch.sequence.remainder(2).eq(0));
+  const at::Tensor right = scores.logprobs.slice(0, 0, n).ge(scores.best.slice(0, 0, n));
+  metrics.add_mean("mean_token_accuracy", right.logical_and(counts).sum().item<double>(),
+                   counts.sum().item<double>());
+}
+
 }  // namespace
 
 AnswerLearner::AnswerLearner(PolicyModel& policy, LearnerSettings settings)
@@ -72,6 +84,7 @@ void AnswerLearner::run_micro_batch(const ReferencedRows& rows, const RowList& l
   const at::Tensor entropy = scores.entropy.slice(0, 0, batch.mask.numel()) * batch.mask;
   sums.metrics.add_mean("entropy", entropy.sum(at::kDouble).item<double>(),
                         batch.mask.sum(at::kDouble).item<double>());
+  add_accuracy(batch, scores, settings_.needs.pairs, sums.metrics);
 }
 
 Metrics AnswerLearner::step(const ReferencedRows& rows, const RowList& list,
@@ -117,6 +130,7 @@ Metrics AnswerLearner::measure(const ReferencedRows& rows, const RowList& list) 
     const LossOutput o = evaluate_loss(batch, scores.logprobs, leaf);
     sums.loss += o.loss.item<double>();
     sums.metrics.merge(o.metrics);
+    add_accuracy(batch, scores, settings_.needs.pairs, sums.metrics);
     t.first_answer += std::ssize(part) * std::ssize(rows.groups[part.front()].answers);
   }
   Metrics m;

@@ -90,6 +90,7 @@ std::vector<Diagnosis::Watch> Diagnosis::watches() const {
       {"grad_spike", &Diagnosis::grad_spike, 1},
       {"length_growth", &Diagnosis::length_growth, slow},
       {"mismatched_tokens", &Diagnosis::mismatched_tokens, 1},
+      {"note/chosen_falls", &Diagnosis::chosen_falls, slow},
       {"note/loss_near_zero", &Diagnosis::loss_near_zero, slow},
   };
 }
@@ -155,6 +156,7 @@ void Diagnosis::remember(const Metrics& m) {
     if (kl_.size() > kKlWindow) kl_.erase(kl_.begin());
   }
   if (const auto reward = find_finite(m, "reward")) reward_ = reward;
+  if (!chosen_) chosen_ = find_finite(m, "rewards/chosen");
 }
 
 Diagnosis::Verdict Diagnosis::truncation(const Metrics& m) const {
@@ -286,6 +288,18 @@ Diagnosis::Verdict Diagnosis::mismatched_tokens(const Metrics& m) const {
       "The training forward gave ", num(*count),
       " sampled tokens another log-probability than "
       "sampling did: this must be 0. Please report it, with config.json and the machine.");
+}
+
+Diagnosis::Verdict Diagnosis::chosen_falls(const Metrics& m) const {
+  const auto chosen = find_finite(m, "rewards/chosen");
+  const auto margin = find_finite(m, "rewards/margins");
+  // Without a reference a reward is a log-prob: below 0 at all times, and no finding.
+  if (!chosen || !margin || !chosen_ || std::abs(*chosen_) > kFlat) return std::nullopt;
+  if (*chosen >= 0 || *margin <= 0) return "";
+  return concat("Preferred answers are less likely than at the start (rewards/chosen ", num(*chosen),
+                ") though pairs come apart: only the difference is trained, and probability goes to "
+                "answers that nobody rated. Add a likelihood term (loss.loss_type=sigmoid,sft), or "
+                "lower the learning rate.");
 }
 
 Diagnosis::Verdict Diagnosis::loss_near_zero(const Metrics& m) const {

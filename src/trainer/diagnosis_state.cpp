@@ -25,6 +25,7 @@ Json Diagnosis::state() const {
   json["length"] = baseline(length_);
   json["grad"] = baseline(grad_);
   json["kl"] = kl_;
+  json["chosen"] = chosen_ ? Json(*chosen_) : Json(nullptr);
   json["reward"] = reward_ ? Json(*reward_) : Json(nullptr);
   return json;
 }
@@ -43,7 +44,11 @@ void Diagnosis::restore(const Json& state) {
     }
     auto kl = state.at("kl").get<std::vector<double>>();
     TEMPER_CHECK(kl.size() <= kKlWindow, "kl has ", kl.size(), " values, at most ", kKlWindow);
-    const Json& reward = state.at("reward");
+    const auto number = [&](const char* key) {
+      const Json& value = state.at(key);
+      return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
+    };
+    const auto reward = number("reward"), chosen = number("chosen");
     const Baseline entropy = baseline(state.at("entropy"));
     const Baseline length = baseline(state.at("length"));
     grad_ = baseline(state.at("grad"));
@@ -51,7 +56,8 @@ void Diagnosis::restore(const Json& state) {
     length_ = length;
     streaks_ = std::move(streaks);
     kl_ = std::move(kl);
-    reward_ = reward.is_null() ? std::nullopt : std::optional<double>(reward.get<double>());
+    reward_ = reward;
+    chosen_ = chosen;
   } catch (const std::exception& e) {
     fail("[diagnosis] cannot restore the state: ", e.what());
   }

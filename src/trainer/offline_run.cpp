@@ -213,7 +213,7 @@ RunResult run(const OfflineRunConfig& c, const RunOptions& options) {
   LoopSettings settings{c.eval.every,        c.trainer.checkpoint_every, c.trainer.keep_last,
                         c.trainer.keep_best, c.trainer.save_model,       config_text(c),
                         model_line(c, policy), eval_data,                c.trainer.weights,
-                        c.trainer.kernels};
+                        c.trainer.kernels, c.diagnosis};
   give_reference(c, trainer, policy, options.output, checkpoint);
   if (checkpoint) trainer.load(checkpoint->folder);
   return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
@@ -268,6 +268,10 @@ OfflineRunConfig read_offline_config(std::string_view method, const std::string&
   }
   apply_settings(config, parse_config(json_text, source), source, assignments);
   return config;
+}
+
+TokenizedAnswers training_rows(const OfflineRunConfig& config, const ModelText& text) {
+  return read_data(config, config.loss.needs(), text).train;
 }
 
 std::string config_text(OfflineRunConfig config) { return text_of(config); }

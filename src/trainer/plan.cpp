@@ -123,6 +123,7 @@ uint64_t Plan::bytes(std::string_view owner, std::string_view name) const {
 
 Plan make_plan(const PlanInput& in) {
   if (in.pairs) return planning::plan_of_pairs(in);
+  if (in.answers) return planning::plan_of_answers(in);
   in.rollout.validate();
   Plan plan;
   Bill bill(plan);

@@ -55,4 +55,9 @@ class Bill {
 /// Rows of its largest micro-batch.
 [[nodiscard]] int64_t pair_rows(const PlanInput& in);
 
+/// The bill of training on given answers. @param in  with `answers`.
+[[nodiscard]] Plan plan_of_answers(const PlanInput& in);
+/// Rows of its largest micro-batch.
+[[nodiscard]] int64_t answer_rows(const PlanInput& in);
+
 }  // namespace temper::planning

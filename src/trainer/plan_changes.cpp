@@ -65,9 +65,21 @@ std::vector<PlanChange> changes_of_pairs(const PlanInput& in) {
   return change.take();
 }
 
+std::vector<PlanChange> changes_of_answers(const PlanInput& in) {
+  Changes change(in);
+  change_micro_batches(in, in.answers->longest, planning::answer_rows(in), change);
+  if (in.reference != ReferencePlacement::kNone && !in.answers->moves_reference) {
+    change("offline.reference=cached", "the reference's log-probs are computed before training")
+        .reference = ReferencePlacement::kNone;
+  }
+  change_weights(in, change);
+  return change.take();
+}
+
 /// Every change that may help; which do is left to planning each.
 std::vector<PlanChange> candidates(const PlanInput& in) {
   if (in.pairs) return changes_of_pairs(in);
+  if (in.answers) return changes_of_answers(in);
   Changes change(in);
   const auto halved = [&](const char* key, int64_t value, int64_t least, std::string effect,
                           const auto& set) {

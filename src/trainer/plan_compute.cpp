@@ -128,10 +128,41 @@ PlanPhase pairs_phase(const PlanInput& in) {
           optimizer_bytes(in.moment_bytes) * trunk};
 }
 
+/// Steps on given answers: forwards of the loss's sums and of a live reference, then the update.
+std::vector<PlanPhase> answer_phases(const PlanInput& in) {
+  const PlanAnswers& a = *in.answers;
+  const MatrixCount m = count(in.policy);
+  const double rows = static_cast<double>(a.rows_per_step * a.mean);
+  const double scored = rows * a.scored_share;
+  // As if an answer saw the other one behind its prompt: at most a third too many.
+  const double visible = rows * static_cast<double>(a.mean + 1) / 2;
+  const auto forward = [&](const char* name) {
+    return PlanPhase{name, 2 * m.trunk * rows, 2 * m.head * scored, attention(in.policy, visible, 2), 0};
+  };
+  std::vector<PlanPhase> out;
+  if (in.reference != ReferencePlacement::kNone) out.push_back(forward("reference"));
+  if (a.sums_first) out.push_back(forward("sums"));
+  const double again = in.batch.gradient_checkpointing ? 1 : 0;
+  const double own = in.adapter ? 0 : 2;
+  double trained = m.trunk + m.head, extra = 0;
+  if (in.adapter) {
+    trained = 0;
+    for (const Weight& w : adapter_weights(in.policy, *in.adapter)) {
+      trained += static_cast<double>(w.n * w.k * w.copies);
+    }
+    extra = (8 + 2 * again) * trained * rows;  // x A^T is made again.
+  }
+  out.push_back({"update", (4 + own + 2 * again) * m.trunk * rows + extra, (6 + own) * m.head * scored,
+                 attention(in.policy, visible, 9 + 2 * again),
+                 optimizer_bytes(in.moment_bytes) * trained});
+  return out;
+}
+
 }  // namespace
 
 std::vector<PlanPhase> phases(const PlanInput& in) {
   if (in.pairs) return {pairs_phase(in)};
+  if (in.answers) return answer_phases(in);
   const Tokens t(in.batch);
   std::vector<PlanPhase> out{rollout_phase(in, t)};
   if (in.reference != ReferencePlacement::kNone) {

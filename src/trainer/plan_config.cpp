@@ -5,6 +5,7 @@
 #include "temper/core/error.h"
 #include "temper/nn/scalar_model.h"
 #include "temper/trainer/plan.h"
+#include "temper/trainer/preference_run.h"
 #include "temper/trainer/reward_run.h"
 #include "temper/trainer/run_config.h"
 
@@ -46,15 +47,10 @@ std::string without_reference(const OnlineAlgorithm& a) {
 
 PlanInput online_input(const OnlineRunConfig& run, const OnlineConfig& online,
                        const OnlineAlgorithm& algorithm, const PlanSources& sources) {
-  TEMPER_CHECK(run.trainer.weights != "int8" || run.adapter.used(),
-               "[plan] trainer.weights=int8 is for models under an adapter");
+  TEMPER_CHECK(!frozen_only(parse_weight_dtype(run.trainer.weights)) || run.adapter.used(),
+               "[plan] trainer.weights=", run.trainer.weights, " is for models under an adapter");
   PlanInput in;
-  if (!run.adapter.path.empty()) {
-    in.adapter = open_peft_adapter(run.adapter.path).config;
-    if (in.adapter->target_modules.empty()) in.adapter->target_modules = {"all-linear"};
-  } else if (run.adapter.used()) {
-    in.adapter = run.adapter.settings();
-  }
+  in.adapter = planned_adapter(run.adapter);
   in.algorithm = algorithm.name;
   in.no_reference = without_reference(algorithm);
   in.policy = sources.policy;
@@ -81,6 +77,14 @@ PlanInput online_input(const OnlineRunConfig& run, const OnlineConfig& online,
 
 }  // namespace
 
+std::optional<AdapterConfig> planned_adapter(const AdapterRunConfig& config) {
+  if (!config.used()) return std::nullopt;
+  if (config.path.empty()) return config.settings();
+  AdapterConfig adapter = open_peft_adapter(config.path).config;
+  if (adapter.target_modules.empty()) adapter.target_modules = {"all-linear"};
+  return adapter;
+}
+
 PlanInput plan_input(const GrpoRunConfig& config, const PlanSources& sources) {
   return online_input(config, config.grpo.online, grpo(config.grpo), sources);
 }
@@ -92,6 +96,23 @@ PlanInput plan_input(const PpoRunConfig& config, const PlanSources& sources) {
   in.value_model = sources.value           ? *sources.value
                    : sources.rewards.empty() ? sources.policy
                                              : sources.rewards.front();
+  return in;
+}
+
+PlanInput plan_input(const PreferenceRunConfig& config, const PlanSources& sources) {
+  const PreferenceConfig& p = config.preference;
+  OnlineConfig online;
+  online.prompts_per_step = p.sampling.prompts_per_round;
+  online.group_size = p.sampling.completions;
+  online.iterations = p.passes;
+  online.minibatches = (p.sampling.prompts_per_round + p.rows_per_step - 1) / p.rows_per_step;
+  online.micro_batch_tokens = p.micro_batch_tokens;
+  online.gradient_checkpointing = p.gradient_checkpointing;
+  OnlineAlgorithm algorithm;
+  algorithm.name = "preference";
+  algorithm.needs_reference = config.loss.needs().reference && p.reference == "initial";
+  PlanInput in = online_input(config, online, algorithm, sources);
+  in.no_reference = "reference=round";
   return in;
 }
 

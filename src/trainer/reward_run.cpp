@@ -143,7 +143,7 @@ RunResult run(const RewardRunConfig& c, const RunOptions& options) {
   LoopSettings settings{c.eval.every,         c.trainer.checkpoint_every, c.trainer.keep_last,
                         c.trainer.keep_best,  c.trainer.save_model,       config_text(c),
                         model_line(c, model), data.held_out.source,       c.trainer.weights,
-                        c.trainer.kernels};
+                        c.trainer.kernels, c.diagnosis};
   // The folder is made last: a wrong setting leaves no half-made one.
   return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
 }

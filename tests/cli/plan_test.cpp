@@ -60,6 +60,32 @@ TEST(CliPlan, KnowsTheTrainingOfARewardModel) {
   EXPECT_TRUE(plan({"--algorithm", "reward"}).says("data.path"));
 }
 
+TEST(CliPlan, KnowsTrainingOnGivenAnswers) {
+  NEEDS_MODEL();
+  const Folder folder;
+  const std::string pairs = folder.write(
+      "pairs.jsonl", R"({"prompt":"Say it.","chosen":"Yes, of course.","rejected":"No."})" "\n");
+  const auto plan = [&](Words more) {
+    Words words{"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    return temper(words);
+  };
+  const Outcome read = plan({"--set", "loss.name=dpo", "--set", "data.path=" + pairs,
+                             "--set", "offline.reference=live"});
+  ASSERT_EQ(read.code, 0) << read.err;
+  EXPECT_EQ(bytes_of(read.json(), "policy", "gradients"), 4u * 134515008);
+  EXPECT_GT(bytes_of(read.json(), "reference", "weights"), 4u * 134515008 - 1);
+  const Outcome told = plan({"--algorithm", "sft", "--prompt-tokens", "100", "--mean-tokens", "20",
+                             "--set", "offline.rows_per_step=4"});
+  ASSERT_EQ(told.code, 0) << told.err;
+  EXPECT_EQ(told.json()["rows"], 4 * (100 + 19));
+  EXPECT_TRUE(plan({"--algorithm", "kto"}).says("data.path"));
+  const Outcome own = plan({"--set", "preference.reference=initial", "--prompt-tokens", "20"});
+  ASSERT_EQ(own.code, 0) << own.err;
+  EXPECT_GT(bytes_of(own.json(), "reference", "weights"), 4u * 134515008 - 1);
+  EXPECT_GT(bytes_of(own.json(), "rollout", "keys and values"), 0u);
+}
+
 TEST(CliPlan, BillOfTheDefaultModel) {
   NEEDS_MODEL();
   const Outcome o = temper({"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200",

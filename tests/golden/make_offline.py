@@ -10,7 +10,7 @@ Needs torch, transformers, trl, datasets, safetensors. The library and its tests
 trajectory.safetensors holds runs over models/llama in fp32, P = 24 rows in file order, B = 4 rows a step, S = 50
 steps, AdamW at 1e-3 falling linearly, clipping at 1:
   in.prompt, in.chosen, in.rejected [.] i64, in.*_offsets [P + 1] i64   ids, row by row; prompt of its own
-  sft.*, dpo.*, kto.*: loss, grad_norm [S] f64; dpo.* also rewards/{chosen,rejected,accuracies,margins}, logps/{...}
+  sft.*, dpo.*, kto.*: loss, grad_norm [S] f64; sft.* and dpo.* also mean_token_accuracy; dpo.* also rewards/{chosen,rejected,accuracies,margins}, logps/{...}
 SFT learns the chosen answers. KTO reads the chosen answer of even rows as desirable and the rejected one of odd
 rows as undesirable.
 """
@@ -34,7 +34,7 @@ ROWS, STEP, STEPS, VOCAB, EOS = 24, 4, 50, 64, 2
 COMMON = dict(per_device_train_batch_size=STEP, max_steps=STEPS, max_grad_norm=1.0, lr_scheduler_type="linear", bf16=False,
               use_cpu=True, logging_steps=1, report_to=[], save_strategy="no", seed=1, gradient_checkpointing=False)
 LOGGED = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
-          "kl", "entropy")
+          "kl", "entropy", "mean_token_accuracy")
 
 
 def make_rows(rng):

@@ -99,6 +99,11 @@ TEST(Diagnosis, EachBrokenRunRaisesExactlyItsSentence) {
        }},
       {"length_growth", 54, "only longer", from(50, "completions/mean_length", constant(300))},
       {"mismatched_tokens", 50, "must be 0", from(50, "sampling/mismatched_tokens", constant(2))},
+      {"note/chosen_falls", 54, "answers that nobody rated",
+       [](int64_t step, Metrics& m) {
+         m["rewards/chosen"] = step < 50 ? 0 : -0.5;
+         m["rewards/margins"] = 1;
+       }},
       {"note/loss_near_zero", 54, "Watch the reward", from(50, "loss", constant(1e-9))},
   };
   for (const Broken& c : cases) {
@@ -143,6 +148,14 @@ TEST(Diagnosis, TruncationWithoutGroupsReadsAFlatReward) {
 // Fixed-length sampling cuts everything off, yet rewards differ: nothing is wrong.
 TEST(Diagnosis, TruncationAloneIsNoFinding) {
   EXPECT_TRUE(run([](int64_t, Metrics& m) { m["completions/clipped_ratio"] = 1; }).empty());
+}
+
+// Losses without a reference call a log-prob a reward: it is never above 0.
+TEST(Diagnosis, LogProbsThatAreCalledRewardsAreNoFinding) {
+  EXPECT_TRUE(run([](int64_t, Metrics& m) {
+                m["rewards/chosen"] = -2;
+                m["rewards/margins"] = 1;
+              }).empty());
 }
 
 TEST(Diagnosis, ReportedAgainOnlyAfterItWasGone) {

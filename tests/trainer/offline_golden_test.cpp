@@ -85,11 +85,13 @@ void follow(const std::string& method, const std::vector<std::string>& names) {
   }
 }
 
-TEST(OfflineGolden, FollowsTrlsSupervisedTrainer) { follow("sft", {"loss", "grad_norm", "entropy"}); }
+TEST(OfflineGolden, FollowsTrlsSupervisedTrainer) { 
+  follow("sft", {"loss", "grad_norm", "entropy", "mean_token_accuracy"});
+}
 
 TEST(OfflineGolden, FollowsTrlsDpoTrainer) {
   follow("dpo", {"loss", "grad_norm", "rewards/chosen", "rewards/rejected", "rewards/accuracies",
-                 "rewards/margins", "logps/chosen", "logps/rejected"});
+                 "rewards/margins", "logps/chosen", "logps/rejected", "mean_token_accuracy"});
 }
 
 TEST(OfflineGolden, FollowsTrlsKtoTrainer) {

@@ -12,6 +12,9 @@ namespace temper {
 struct TokenScores {
   at::Tensor logprobs;  ///< [M] float32, nats.
   at::Tensor entropy;   ///< [M] float32, nats.
+  /// [M] float32, nats: of the likeliest id in each place, so that a token is the likeliest where its
+  /// log-prob is this one; undefined where scores were expected.
+  at::Tensor best = {};
 };
 
 /// Which tokens to score: `targets[m]` as the token after batch row `rows[m]`. A prompt's last row

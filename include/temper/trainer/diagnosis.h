@@ -71,6 +71,7 @@ struct DiagnosisConfig {
 /// | grad_nan, grad_spike | gradient norm not finite, or far above the usual: at once |
 /// | length_growth | completions far longer than at the start, for `patience` steps |
 /// | mismatched_tokens | sampling and training disagree about a token: at once |
+/// | note/chosen_falls | once: pairs come apart, and the preferred answers fall below the reference |
 /// | note/loss_near_zero | once: a loss near 0 is expected for centred advantages |
 ///
 /// A finding is reported once, and again only after it was gone for `patience` steps; under action
@@ -128,6 +129,7 @@ class Diagnosis {
   [[nodiscard]] Verdict grad_spike(const Metrics& m) const;
   [[nodiscard]] Verdict length_growth(const Metrics& m) const;
   [[nodiscard]] Verdict mismatched_tokens(const Metrics& m) const;
+  [[nodiscard]] Verdict chosen_falls(const Metrics& m) const;
   [[nodiscard]] Verdict loss_near_zero(const Metrics& m) const;
 
   [[nodiscard]] bool settled(const Baseline& b) const { return b.count >= config_.start_steps; }
@@ -142,6 +144,7 @@ class Diagnosis {
   Baseline grad_;                 ///< `sum` is a moving mean here.
   std::vector<double> kl_;        ///< The last `kKlWindow` values, oldest first.
   std::optional<double> reward_;  ///< Of the step before.
+  std::optional<double> chosen_;  ///< rewards/chosen of the first step: 0 against a reference.
 };
 
 }  // namespace temper

@@ -48,6 +48,7 @@ struct OfflineRunConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   RewardEvalConfig eval;
+  DiagnosisConfig diagnosis;
   ProbeConfig probe;
 
   template <class V>
@@ -62,6 +63,7 @@ struct OfflineRunConfig {
     v(optimizer, "optimizer");
     v(schedule, "schedule");
     v(eval, "eval");
+    v(diagnosis, "diagnosis");
     v(probe, "probe");
   }
 };
@@ -82,6 +84,9 @@ struct OfflineMethod {
                                                    const std::string& json_text,
                                                    const std::string& source,
                                                    const std::vector<std::string>& assignments);
+
+/// The rows that a run trains on, as its model reads them. @throws Error as `train_offline` does.
+[[nodiscard]] TokenizedAnswers training_rows(const OfflineRunConfig& config, const ModelText& text);
 
 /// The complete configuration as JSON text.
 [[nodiscard]] std::string config_text(OfflineRunConfig config);

@@ -13,8 +13,12 @@
 
 namespace temper {
 
+struct AdapterRunConfig;
+struct AnswerGroup;
 struct GrpoRunConfig;
+struct OfflineRunConfig;
 struct PpoRunConfig;
+struct PreferenceRunConfig;
 struct RewardRunConfig;
 
 /// Where the frozen model comes from that KL is measured against.
@@ -63,6 +67,16 @@ struct PlanPairs {
   bool freeze_backbone = false;  ///< The head alone is trained.
 };
 
+/// The work of training on given answers.
+struct PlanAnswers {
+  int64_t rows_per_step = 8;
+  int64_t longest = 1024;         ///< Batch rows of the longest row: its prompt counts once.
+  int64_t mean = 512;             ///< The same in the mean.
+  double scored_share = 0.5;      ///< Of the batch rows, those that the LM head sees.
+  bool moves_reference = false;   ///< A live reference keeps what it needs to move.
+  bool sums_first = false;        ///< The loss reads sums of the whole step: a forward more.
+};
+
 /// All that a bill depends on, of any algorithm. Nothing here needs a weight to be read.
 struct PlanInput {
   std::string algorithm = "grpo";  ///< The section of its settings, as `PlanChange` names them.
@@ -81,6 +95,8 @@ struct PlanInput {
   bool saves = true;  ///< Checkpoints or a model at the end are written.
   std::optional<PlanPairs> pairs;  ///< A reward model is trained: of the rest `policy` (its backbone),
                                    ///< `dtype`, `moment_bytes`, `saves` and micro-batches are read.
+  std::optional<PlanAnswers> answers;  ///< The policy learns given answers: there is no rollout, and
+                                       ///< `reference` is one that stays in memory.
 };
 
 /// What a configuration names, without its weights.
@@ -94,9 +110,17 @@ struct PlanSources {
 /// The plan's input for a run by GRPO or its kin, or by PPO.
 [[nodiscard]] PlanInput plan_input(const GrpoRunConfig& config, const PlanSources& sources);
 [[nodiscard]] PlanInput plan_input(const PpoRunConfig& config, const PlanSources& sources);
+/// The same for preferences over the policy's own answers, as if all of a round's were trained on; a
+/// judge is not counted.
+[[nodiscard]] PlanInput plan_input(const PreferenceRunConfig& config, const PlanSources& sources);
 /// The same for the training of a reward model. @param pair_rows  of (some of) its pairs; not empty.
 [[nodiscard]] PlanInput plan_input(const RewardRunConfig& config, const ModelConfig& model,
                                    std::span<const int64_t> pair_rows);
+/// The same for training on given answers. @param groups  (some of) its rows; not empty.
+[[nodiscard]] PlanInput plan_input(const OfflineRunConfig& config, const ModelConfig& model,
+                                   std::span<const AnswerGroup> groups);
+/// The adapter of a run's settings, or nothing.
+[[nodiscard]] std::optional<AdapterConfig> planned_adapter(const AdapterRunConfig& config);
 
 /// One line of the bill.
 struct PlanPart {

@@ -84,6 +84,7 @@ struct RewardRunConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule{.learning_rate = 1e-4};
   RewardEvalConfig eval;
+  DiagnosisConfig diagnosis;
 
   template <class V>
   void visit(V&& v) {
@@ -96,6 +97,7 @@ struct RewardRunConfig {
     v(optimizer, "optimizer");
     v(schedule, "schedule");
     v(eval, "eval");
+    v(diagnosis, "diagnosis");
   }
 };
 
