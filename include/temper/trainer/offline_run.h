@@ -48,8 +48,8 @@ struct OfflineRunConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   RewardEvalConfig eval;
-  DiagnosisConfig diagnosis;
   ProbeConfig probe;
+  DiagnosisConfig diagnosis;
 
   template <class V>
   void visit(V&& v) {
@@ -63,8 +63,8 @@ struct OfflineRunConfig {
     v(optimizer, "optimizer");
     v(schedule, "schedule");
     v(eval, "eval");
-    v(diagnosis, "diagnosis");
     v(probe, "probe");
+    v(diagnosis, "diagnosis");
   }
 };
 
