@@ -164,6 +164,8 @@ int64_t DistillRow::teacher_rows() const {
 
 DistillRows tokenize_distill_rows(const CompletionData& data, const ModelText& text,
                                   const DistillTokens& how) {
+  TEMPER_CHECK(how.limit.packing == "none",
+               "[distill] data.limit.packing must be none: rows keep their own prompts");
   DistillRows out;
   out.source = data.source;
   if (data.form == DataForm::kPrompt) {

@@ -187,7 +187,7 @@ RunResult run(const DistillRunConfig& c, const RunOptions& options) {
   LoopSettings settings{c.eval.every,           c.trainer.checkpoint_every, c.trainer.keep_last,
                         c.trainer.keep_best,    c.trainer.save_model,       config_text(c),
                         model_line(c, student), eval_data,                  c.trainer.weights,
-                        c.trainer.kernels};
+                        c.trainer.kernels,      c.diagnosis};
   return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
 }
 

@@ -107,6 +107,7 @@ TEST(DistillRun, RefusesBeforeAnythingIsMade) {
   expect({"distill.teacher_system_prompt=", empty}, "has no words");
   expect({empty}, "leave one out");
   expect({"data.loss_on=all"}, "leave it at answer");
+  expect({"data.limit.packing=wrapped"}, "data.limit.packing");
   expect({"distill.beta=2"}, "distill.beta");
   expect({"rollout.temperature=-1"}, "temperature");
   expect({"eval.every=-2"}, "eval.every");

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "temper/trainer/adapter_run.h"
+#include "temper/trainer/diagnosis.h"
 #include "temper/trainer/distill.h"
 #include "temper/trainer/offline_run.h"
 
@@ -20,6 +21,7 @@ struct DistillRunConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule{.learning_rate = 2e-5};
   RewardEvalConfig eval;
+  DiagnosisConfig diagnosis;
 
   template <class V>
   void visit(V&& v) {
@@ -33,6 +35,7 @@ struct DistillRunConfig {
     v(optimizer, "optimizer");
     v(schedule, "schedule");
     v(eval, "eval");
+    v(diagnosis, "diagnosis");
   }
 };
 
