@@ -36,7 +36,7 @@ struct TrainerConfig {
 
   template <class V>
   void visit(V&& v) {
-    v(steps, "steps", "Rollouts, each followed by its update.");
+    v(steps, "steps", "Rollouts, each followed by its update; optimizer steps where preferences over own answers are learned.");
     v(checkpoint_every, "checkpoint_every", "Steps between checkpoints; 0: none while training.");
     v(keep_last, "keep_last", "Checkpoints kept, the newest ones, at least 1.");
     v(keep_best, "keep_best", "Keep the checkpoint with the best held-out score besides.");
