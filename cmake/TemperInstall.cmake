@@ -16,6 +16,7 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/TemperConfigVersion.cmak
   VERSION "${PROJECT_VERSION}" COMPATIBILITY SameMajorVersion)
 install(FILES
     "${PROJECT_BINARY_DIR}/TemperConfig.cmake" "${PROJECT_BINARY_DIR}/TemperConfigVersion.cmake"
-    "${PROJECT_SOURCE_DIR}/cmake/FindLibTorch.cmake" "${PROJECT_SOURCE_DIR}/cmake/TemperSystemLibraries.cmake"
+    "${PROJECT_SOURCE_DIR}/cmake/FindLibTorch.cmake" "${PROJECT_SOURCE_DIR}/cmake/FindArrowParquet.cmake"
+    "${PROJECT_SOURCE_DIR}/cmake/TemperSystemLibraries.cmake"
   DESTINATION "${_package_dir}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "parquet.h"
 #include "temper/core/error.h"
 
 namespace temper::detail {
@@ -17,7 +18,8 @@ constexpr size_t kChunkBytes = size_t{64} << 10;
 /// Names a format that is not read and says what to do, from a file's first bytes; empty: none.
 std::string foreign_format(std::string_view head) {
   if (head.starts_with("PAR1")) {
-    return "is Parquet, which is not read; convert it to JSON Lines first (in Python: "
+    return "is Parquet, which this build does not read (CMake option TEMPER_PARQUET); convert it to "
+           "JSON Lines first (in Python: "
            "pandas.read_parquet(f).to_json(g, orient=\"records\", lines=True))";
   }
   if (head.starts_with("PK\x03\x04")) return "is a zip archive; unpack it first";
@@ -49,7 +51,9 @@ ByteSource open_bytes(const std::filesystem::path& path) {
   std::array<char, 8> head{};
   std::ifstream probe(path, std::ios::binary);
   probe.read(head.data(), head.size());
-  const std::string foreign = foreign_format({head.data(), static_cast<size_t>(probe.gcount())});
+  const std::string_view begin(head.data(), static_cast<size_t>(probe.gcount()));
+  if (begin.starts_with("PAR1") && reads_parquet()) return parquet_bytes(path);
+  const std::string foreign = foreign_format(begin);
   TEMPER_CHECK(foreign.empty(), "[read_jsonl] ", path.string(), ": the file ", foreign);
   // zlib hands the bytes of a file without gzip's magic number through as they are.
   std::shared_ptr<gzFile_s> file(gzopen(path.c_str(), "rb"), GzipCloser{});

@@ -37,7 +37,7 @@ TEST(DataCheck, FaultsOfTheWholeFileAreErrors) {
   EXPECT_EQ(temper({"data", "check", folder / "none.jsonl"}).code, 1);
   const Outcome parquet = temper({"data", "check", folder.write("a.parquet", "PAR1....")});
   EXPECT_EQ(parquet.code, 1);
-  EXPECT_TRUE(parquet.says("pandas.read_parquet")) << parquet.err;
+  EXPECT_TRUE(parquet.says("Parquet")) << parquet.err;
   const Outcome key =
       temper({"data", "check", folder.write("rows.jsonl", kRows), "--set", "from=x"});
   EXPECT_EQ(key.code, 1);
