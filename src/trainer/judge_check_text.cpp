@@ -43,6 +43,7 @@ std::string line(const char* format, auto... values) {
 long long ll(int64_t n) { return static_cast<long long>(n); }
 
 std::string agreement_lines(const char* name, const AgreementReport& r) {
+  if (r.decided() == 0) return line("%s: no pair was decided; ties %lld, without a judgement %lld", name, ll(r.ties), ll(r.without));
   const Interval i = r.interval();
   return line("%s: agrees with the labels on %.1f %% (%lld of %lld, 95 %% interval %.1f to %.1f)", name,
               100 * r.accuracy(), ll(r.right), ll(r.decided()), 100 * i.low, 100 * i.high) +

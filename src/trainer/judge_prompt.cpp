@@ -116,8 +116,8 @@ const std::string& compare_template() {
       "Question:\n> {question}\n\n"
       "Answer A:\n> {first}\n\n"
       "Answer B:\n> {second}\n\n"
-      "Which answer is the better one by the rubric? Reply with A or B alone."
-      "{reply}Better answer:";
+      "Which answer is the better one by the rubric, answer A or answer B?"
+      "{reply}The better one is answer";
   return text;
 }
 

@@ -26,6 +26,13 @@ void iterative_dpo(PreferenceRunConfig& c) {
   config_set(config_fields(c.loss), "loss_type=sigmoid,sft");
 }
 
+void self_rewarding(PreferenceRunConfig& c) {
+  iterative_dpo(c);
+  c.preference.sampling.completions = 4;
+  c.labeler.kind = "judge";
+  c.judge.model = "policy";
+}
+
 void nash_md(PreferenceRunConfig& c) {
   common_defaults(c);
   c.labeler.link = "sigmoid";
@@ -45,6 +52,11 @@ const std::vector<PreferenceMethod>& preference_methods() {
        "against the worst, learned in several steps with their likelihood beside (loss_type\n"
        "sigmoid,sft). The reference is the policy as each round begins; it takes no second model.",
        "dpo", iterative_dpo},
+      {"self-rewarding",
+       "Self-rewarding: iterative DPO in which the policy marks its own answers by a rubric\n"
+       "(judge.rubric; Yuan et al. 2024). Rewards of the task or of reward.functions are for held-out\n"
+       "evaluations only: the gold score that tells learning from flattering oneself.",
+       "dpo", self_rewarding},
       {"xpo",
        "XPO: an answer of the policy against one of the reference, and a bonus for what the reference\n"
        "would not say (loss.alpha): exploration on purpose.",

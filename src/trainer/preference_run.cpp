@@ -9,6 +9,7 @@
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/ops/reference.h"
+#include "temper/trainer/judge_reward.h"
 #include "training_loop.h"
 
 namespace temper {
@@ -182,6 +183,12 @@ std::string model_line(const PreferenceRunConfig& c, const PolicyModel& policy) 
                 c.trainer.kernels == "cpu" ? "" : ", reference kernels");
 }
 
+/// The judge of labeler.kind=judge, else none.
+std::shared_ptr<ModelJudge> labelling_judge(const PreferenceRunConfig& c, const PolicyModel& policy) {
+  if (c.labeler.kind != "judge" || c.judge.model.empty()) return nullptr;
+  return make_judge(c.judge, policy);
+}
+
 PreferenceTrainer::Parts trainer_parts(const PreferenceRunConfig& c) {
   PreferenceTrainer::Parts p;
   p.config = c.preference;
@@ -221,14 +228,17 @@ RunResult run(const PreferenceRunConfig& c, const RunOptions& options) {
                                        static_cast<uint64_t>(c.trainer.seed), from);
   const auto reference = initial_reference(c, policy, checkpoint.has_value());
   const ModelRewards models = load_model_rewards(c.reward_model, reference ? &*reference : nullptr);
-  const RewardSources sources{c, task, options.rewards, models, policy};
+  const std::shared_ptr<ModelJudge> judge = labelling_judge(c, policy);
+  OnlineRunConfig rewarded = c;
+  if (judge) rewarded.judge.model.clear();  // It labels, and is no reward besides.
+  const RewardSources sources{rewarded, task, options.rewards, models, policy};
   std::vector<NamedReward> rewards;
   if (has_rewards(sources)) rewards = run_rewards(sources);
   SampledPairs::Parts sampled;
   sampled.config = c.preference.sampling;
   sampled.rollout = c.rollout;
   sampled.prompts = task.train;
-  sampled.labeler = make_run_labeler({c.labeler, rewards, policy});
+  sampled.labeler = make_run_labeler({c.labeler, rewards, policy, judge});
   sampled.opponent = opponent_of(c.loss.name());
   sampled.reference = reference;
   sampled.seed = static_cast<uint64_t>(c.trainer.seed);
@@ -239,6 +249,8 @@ RunResult run(const PreferenceRunConfig& c, const RunOptions& options) {
   std::vector<Example> held_out = task.held_out.examples;
   const auto most = static_cast<size_t>(std::max<int64_t>(0, c.eval.prompts));
   if (most > 0 && held_out.size() > most) held_out.resize(most);
+  // Marks of held-out answers stand beside the gold scores; comparisons would need two answers.
+  if (judge && c.judge.mode == "pointwise") rewards.push_back({"judge", judge_reward(judge), 0});
   PreferenceLoop loop(trainer, policy, c, {std::move(held_out), rewards});
   if (checkpoint) trainer.load(checkpoint->folder);
   LoopSettings settings = loop_settings(c, policy, task.held_out.source);

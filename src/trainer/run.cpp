@@ -12,6 +12,7 @@
 #include "temper/ops/reference.h"
 #include "temper/reward/timeout.h"
 #include "temper/trainer/jsonl_observer.h"
+#include "temper/trainer/judge_reward.h"
 #include "temper/trainer/progress.h"
 #include "temper/trainer/report.h"
 #include "temper/trainer/run_folder.h"
@@ -120,12 +121,12 @@ class OnlineRun {
 
   RewardConfig reward_config() const {
     RewardConfig reward = config_.reward;
-    const bool by_model = !config_.reward_model.models.empty();
+    const bool by_model = !config_.reward_model.models.empty() || !config_.judge.model.empty();
     if (reward.functions.empty() && !by_model) reward.functions = task_.default_rewards;
     TEMPER_CHECK(!reward.functions.empty() || by_model || !options_.rewards.empty(),
                  "reward.functions is empty and task ",
                  config_.task.name, " has no reward of its own: name one (--keys lists them), or a "
-                 "model in reward_model.models");
+                 "model in reward_model.models or judge.model");
     return reward;
   }
 
@@ -140,6 +141,9 @@ class OnlineRun {
     if (!model_rewards_.models.empty()) {
       out.push_back({"reward_model", model_reward(model_rewards_, config_.reward_model, policy_),
                      config_.reward_model.weight});
+    }
+    if (!config_.judge.model.empty()) {
+      out.push_back({"judge", judge_reward(make_judge(config_.judge, policy_)), config_.judge.weight});
     }
     return out;
   }

@@ -8,6 +8,7 @@
 
 #include "temper/core/error.h"
 #include "temper/reward/timeout.h"
+#include "temper/trainer/judge_reward.h"
 #include "temper/trainer/model_reward.h"
 
 namespace temper {
@@ -67,7 +68,7 @@ namespace {
 /// Rewards of rules: the task's own where the config names neither rules nor models.
 RewardConfig rules_of(const RewardSources& s) {
   RewardConfig rules = s.config.reward;
-  if (rules.functions.empty() && s.models.models.empty()) {
+  if (rules.functions.empty() && s.models.models.empty() && s.config.judge.model.empty()) {
     rules.functions = s.task.default_rewards;
   }
   return rules;
@@ -76,13 +77,14 @@ RewardConfig rules_of(const RewardSources& s) {
 }  // namespace
 
 bool has_rewards(const RewardSources& s) {
-  return !s.extra.empty() || !rules_of(s).functions.empty() || !s.models.models.empty();
+  return !s.extra.empty() || !rules_of(s).functions.empty() || !s.models.models.empty() ||
+         !s.config.judge.model.empty();
 }
 
 std::vector<NamedReward> run_rewards(const RewardSources& s) {
   TEMPER_CHECK(has_rewards(s), "reward.functions is empty and task ", s.config.task.name,
                " has no reward of its own: name one (--keys lists them), or a model in "
-               "reward_model.models");
+               "reward_model.models or judge.model");
   const RewardConfig rules = rules_of(s);
   std::vector<NamedReward> out = s.extra;
   if (!rules.functions.empty()) {
@@ -93,6 +95,9 @@ std::vector<NamedReward> run_rewards(const RewardSources& s) {
   if (!s.models.models.empty()) {
     out.push_back({"reward_model", model_reward(s.models, s.config.reward_model, s.policy),
                    s.config.reward_model.weight});
+  }
+  if (!s.config.judge.model.empty()) {
+    out.push_back({"judge", judge_reward(make_judge(s.config.judge, s.policy)), s.config.judge.weight});
   }
   return out;
 }

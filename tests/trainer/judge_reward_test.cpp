@@ -8,6 +8,8 @@
 
 #include "judge_case.h"
 #include "temper/trainer/judge_check.h"
+#include "temper/trainer/preference_run.h"
+#include "temporary_folder.h"
 
 namespace temper {
 namespace {
@@ -112,6 +114,90 @@ TEST(JudgeReward, AFrozenJudgeKeepsItsOwnWeights) {
   config.model.clear();
   EXPECT_EQ(error_of([&] { (void)make_judge(config, policy); }),
             "judge.model is empty: say policy, or name a model");
+}
+
+struct LastMetrics : Observer {
+  void on_step(const StepEvent& e) override { metrics = e.metrics; }
+  Metrics metrics;
+};
+
+// The policy as its own judge: a reward beside a rule, and the only one.
+TEST(JudgeReward, RewardsAnOnlineRun) {
+  const TemporaryFolder folder;
+  for (const bool alone : {false, true}) {
+    GrpoRunConfig c;
+    c.model = tiny_model().string();
+    c.task.prompt_template = "{question}=";
+    c.task.train_size = 10;
+    c.rollout.max_new_tokens = 4;
+    c.grpo.online.group_size = 2;
+    c.grpo.online.prompts_per_step = 2;
+    c.trainer.steps = 1;
+    c.trainer.save_model = false;
+    c.eval.every = -1;
+    c.judge = tiny_judge();
+    c.judge.truncated = "judged";
+    c.judge.weight = 2;
+    if (!alone) c.reward.functions = {"length_penalty"};
+    const auto last = std::make_shared<LastMetrics>();
+    const RunResult r = train_grpo(c, {.output = folder.path() / (alone ? "a" : "b"), .observers = {last}});
+    EXPECT_TRUE(r.completed);
+    const double mark = last->metrics.at("rewards/judge/mean");
+    EXPECT_GT(mark, 0);
+    EXPECT_LT(mark, 5);
+    const double rule = alone ? 0 : last->metrics.at("rewards/length_penalty/mean");
+    EXPECT_NEAR(last->metrics.at("reward"), 2 * mark + rule, 1e-5);
+  }
+}
+
+PreferenceRunConfig tiny_self_rewarding() {
+  PreferenceRunConfig c = read_preference_config("self-rewarding", "", "", {});
+  c.model = tiny_model().string();
+  c.task.prompt_template = "{question}=";
+  c.task.train_size = 10;
+  c.task.held_out_size = 4;
+  c.rollout.max_new_tokens = 4;
+  c.preference.sampling.prompts_per_round = 3;
+  c.trainer.steps = 2;
+  c.trainer.save_model = false;
+  c.schedule.learning_rate = 0.01;
+  const JudgeConfig judge = tiny_judge();
+  c.judge.rubric = judge.rubric;
+  c.judge.template_file = judge.template_file;
+  c.judge.min_mass = 0;
+  c.judge.truncated = "judged";
+  return c;
+}
+
+// Four answers to each of three prompts, marked by the policy; the task's own rule only watches.
+TEST(SelfRewarding, LearnsFromItsOwnMarks) {
+  const TemporaryFolder folder;
+  const PreferenceRunConfig c = tiny_self_rewarding();
+  EXPECT_EQ(c.preference.sampling.completions, 4);
+  EXPECT_EQ(c.judge.model, "policy");
+  EXPECT_EQ(c.preference.reference, "round");
+  const auto last = std::make_shared<LastMetrics>();
+  const RunResult r = train_preference(c, {.output = folder.path() / "a", .observers = {last}});
+  EXPECT_TRUE(r.completed);
+  const Metrics& m = last->metrics;
+  EXPECT_GT(m.at("objective/scores"), 0);
+  EXPECT_LT(m.at("objective/scores"), 5);
+  EXPECT_GT(m.at("objective/scores_margin"), 0);
+  EXPECT_EQ(m.at("pairs/made") + m.at("pairs/tied") + m.at("pairs/equal"), 3);
+  EXPECT_GT(r.before.metrics.at("eval/judge"), 0);
+  EXPECT_EQ(r.before.count, 4);  // The first reward, by which answers count as right, is the task's.
+  EXPECT_EQ(r.before.correct, 0);
+  const auto again = std::make_shared<LastMetrics>();
+  (void)train_preference(c, {.output = folder.path() / "b", .observers = {again}});
+  EXPECT_EQ(lasting(again->metrics), lasting(m));
+}
+
+TEST(SelfRewarding, NeedsAJudge) {
+  const TemporaryFolder folder;
+  PreferenceRunConfig c = tiny_self_rewarding();
+  c.judge.model.clear();
+  EXPECT_EQ(error_of([&] { (void)train_preference(c, {.output = folder.path() / "a"}); }),
+            "labeler.kind=judge needs a judge: set judge.model to policy, or name a model");
 }
 
 std::vector<JudgedRow> labelled_pairs(bool flipped) {

@@ -13,8 +13,9 @@ struct LabelerConfig {
   template <class V>
   void visit(V&& v) {
     v(kind, "kind",
-      "reward: the weighted sum of the rewards, rules (reward) and models (reward_model) alike.",
-      {"reward"});
+      "reward: the weighted sum of the rewards, rules (reward), models (reward_model) and a judge "
+      "alike. judge: the judge alone (judge.model); rewards are then for evaluations only.",
+      {"reward", "judge"});
     v(link, "link",
       "How two marks become P(the first is preferred), which Nash-MD learns from: step, 1, 1/2 or "
       "0; or sigmoid of their difference, which is what marks of reward models mean.",

@@ -12,6 +12,7 @@
 #include "temper/trainer/diagnosis.h"
 #include "temper/trainer/evaluation.h"
 #include "temper/trainer/grpo.h"
+#include "temper/trainer/judge.h"
 #include "temper/trainer/ppo.h"
 
 namespace temper {
@@ -91,6 +92,7 @@ struct OnlineRunConfig {
   std::string data_path;
   RunRewardConfig reward;
   ModelRewardConfig reward_model;
+  JudgeConfig judge;
   RolloutConfig rollout;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
@@ -107,6 +109,7 @@ struct OnlineRunConfig {
     v(data_path, "data.path", "Training file for tasks that read one; the same as task.path.");
     v(reward, "reward");
     v(reward_model, "reward_model");
+    v(judge, "judge");
     v(rollout, "rollout");
     v(algorithm, section);
     v(optimizer, "optimizer");
