@@ -190,6 +190,32 @@ Found online(const Online& o, uint64_t seed) {
   return found_by(policy);
 }
 
+TEST(AnswerProbe, CountsTheEndOrNot) {
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "probe.jsonl";
+  std::ofstream(file) << R"({"prompt":"x=","completion":"gg"})" << "\n";
+  PolicyModel policy = letters_policy();
+  std::vector<AnswerGroup> all;
+  double sum = 0;
+  for (int32_t id = 0; id < kIds; ++id) all.push_back({.prompt = kPrompt, .answers = {{{id}, {}}}});
+  for (const double p : AnswerProbe(all, 1).probabilities(policy.lm())) sum += p;
+  EXPECT_NEAR(sum, 1, 1e-6);
+  const auto measured = [&](bool ended, int64_t step) {
+    Metrics m;
+    AnswerProbe::make({file.string(), 2, ended}, policy.text())->add_to(m, step, policy.lm());
+    return m;
+  };
+  const double open = measured(false, 2).at("probe/probability");
+  const double closed = measured(true, 2).at("probe/probability");
+  EXPECT_EQ(open, found_by(policy).best);
+  const int32_t g = kA + kLetters - 1;
+  const AnswerGroup with_end{.prompt = kPrompt, .answers = {{{g, g, kEos}, {}}}};
+  EXPECT_EQ(closed, AnswerProbe({with_end}, 1).probabilities(policy.lm())[0]);
+  EXPECT_NEAR(std::exp(measured(true, 4).at("probe/logps")), closed, 1e-12);
+  EXPECT_TRUE(measured(true, 3).empty());
+  EXPECT_FALSE(AnswerProbe::make({}, policy.text()));
+}
+
 TEST(AbsentAnswer, GivenPairsNeverFindIt) {
   PolicyModel untrained = letters_policy();
   const Found before = found_by(untrained);

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "killed_run.h"
 #include "temper/trainer/run_folder.h"
 #include "temporary_folder.h"
@@ -121,6 +124,41 @@ TEST(PreferenceRun, AnAdapterTrainsUnderEveryMethod) {
     EXPECT_TRUE(r.completed) << method;
     EXPECT_TRUE(fs::exists(folder.path() / method / "adapter/adapter_model.safetensors"));
   }
+}
+
+// A reward that hangs in step 3 ends the run, which keeps what it has and goes on from there.
+TEST(PreferenceRun, ALateRewardCostsNoStep) {
+  const TemporaryFolder folder;
+  const RunCase c(folder);
+  const auto run = [&](const char* name, int late, bool resume) {
+    auto calls = std::make_shared<int>(0);
+    const NamedReward reward{"ids", [calls, late](std::span<const Completion> answers) {
+                               if (++*calls == late) {
+                                 std::this_thread::sleep_for(std::chrono::milliseconds(900));
+                               }
+                               std::vector<float> out;
+                               for (const Completion& a : answers) {
+                                 out.push_back(static_cast<float>(a.ids[0] % 7));
+                               }
+                               return out;
+                             }};
+    return train_preference(
+        c.config("online-dpo", {"trainer.steps=4", "preference.rows_per_step=8", "eval.every=-1",
+                                "reward.timeout_seconds=0.3"}),
+        {.output = folder.path() / name,
+         .resume = resume,
+         .observers = {std::make_shared<JsonlObserver>()},
+         .rewards = {reward}});
+  };
+  const RunResult whole = run("whole", 0, false);
+  EXPECT_NE(error_of([&] { (void)run("late", 3, false); }).find("ids"), std::string::npos);
+  ASSERT_EQ(list_checkpoints(folder.path() / "late").size(), 1u);
+  EXPECT_EQ(list_checkpoints(folder.path() / "late")[0].step, 2);
+  const RunResult late = run("late", 0, true);
+  EXPECT_EQ(read_text_file(late.model / "model.safetensors"),
+            read_text_file(whole.model / "model.safetensors"));
+  EXPECT_EQ(lasting_lines(folder.path() / "late/metrics.jsonl"),
+            lasting_lines(folder.path() / "whole/metrics.jsonl"));
 }
 
 // A killed run goes on where it was: in the middle of a round, with the replay buffer, the file's
