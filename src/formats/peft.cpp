@@ -63,7 +63,8 @@ void check_module(const PeftAdapter& adapter, const std::string& name,
   const int64_t rank = adapter.config.rank_of(name);
   TEMPER_CHECK(m.a.shape[0] == rank && m.b.shape[1] == rank, where(), " has rank ", m.a.shape[0],
                " in A and ", m.b.shape[1], " in B, but ", rank, " by ", kConfigFile);
-  const bool listed = !adapter.config.target_modules.empty() || !adapter.config.target_pattern.empty();
+  const bool listed =
+      !adapter.config.target_modules.empty() || !adapter.config.target_pattern.empty();
   TEMPER_CHECK(!listed || adapter.config.targets(name), where(), " is none of target_modules");
 }
 
@@ -92,8 +93,8 @@ PeftAdapter open_peft_adapter(const fs::path& path) {
   PeftAdapter out;
   const auto config = folder.find(kConfigFile);
   TEMPER_CHECK(config, "[adapter] ", path.string(), " has no ", kConfigFile);
-  out.config = parse_adapter_config(read_text_file(*config, kMaxConfigBytes),
-                                    folder.source(kConfigFile));
+  out.config =
+      parse_adapter_config(read_text_file(*config, kMaxConfigBytes), folder.source(kConfigFile));
   const auto weights = folder.find(kWeightFile);
   TEMPER_CHECK(weights, "[adapter] ", path.string(), " has no ", kWeightFile,
                folder.find("adapter_model.bin")

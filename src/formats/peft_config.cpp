@@ -96,9 +96,10 @@ void check_supported(const Json& json, const detail::JsonObject& object) {
   check_saved_modules(object, task == "SEQ_CLS");
   must_be("bias", "none");
   if (const Json* init = object.find("init_lora_weights"); init != nullptr) {
-    const bool plain = init->is_boolean() ||
-                       (init->is_string() && std::ranges::find(kPlainInits, init->get<std::string>()) !=
-                                                 std::end(kPlainInits));
+    const bool plain =
+        init->is_boolean() ||
+        (init->is_string() &&
+         std::ranges::find(kPlainInits, init->get<std::string>()) != std::end(kPlainInits));
     TEMPER_CHECK(plain, "[adapter] ", source, ": init_lora_weights is ", init->dump(),
                  ", which changes the base's weights too: that is not supported");
   }
@@ -109,8 +110,8 @@ void check_supported(const Json& json, const detail::JsonObject& object) {
   }
 }
 
-/// "all-linear", a list of names, or a regular expression. With none of them the weight file says it
-/// all.
+/// "all-linear", a list of names, or a regular expression. With none of them the weight file says
+/// it all.
 void read_targets(const detail::JsonObject& object, AdapterConfig& config) {
   const Json* targets = object.find("target_modules");
   config.target_modules.clear();
@@ -232,22 +233,23 @@ std::string adapter_config_json(const AdapterConfig& c) {
   for (const auto& [key, alpha] : c.alpha_pattern) alphas[key] = number(alpha);
   const bool all = c.target_modules == std::vector<std::string>{"all-linear"};
   const Json listed = all ? Json("all-linear") : Json(c.target_modules);
-  const Json json{{"peft_type", "LORA"},
-                  {"task_type", c.scores ? "SEQ_CLS" : "CAUSAL_LM"},
-                  {"base_model_name_or_path", c.base_model.empty() ? Json(nullptr) : Json(c.base_model)},
-                  {"inference_mode", true},
-                  {"r", c.r},
-                  {"lora_alpha", number(c.alpha)},
-                  {"lora_dropout", c.dropout},
-                  {"target_modules", c.target_pattern.empty() ? listed : Json(c.target_pattern)},
-                  {"rank_pattern", ranks},
-                  {"alpha_pattern", alphas},
-                  {"use_rslora", c.use_rslora},
-                  {"use_dora", c.use_dora},
-                  {"bias", "none"},
-                  {"fan_in_fan_out", false},
-                  {"modules_to_save", c.scores ? Json{"classifier", "score"} : Json(nullptr)},
-                  {"init_lora_weights", true}};
+  const Json json{
+      {"peft_type", "LORA"},
+      {"task_type", c.scores ? "SEQ_CLS" : "CAUSAL_LM"},
+      {"base_model_name_or_path", c.base_model.empty() ? Json(nullptr) : Json(c.base_model)},
+      {"inference_mode", true},
+      {"r", c.r},
+      {"lora_alpha", number(c.alpha)},
+      {"lora_dropout", c.dropout},
+      {"target_modules", c.target_pattern.empty() ? listed : Json(c.target_pattern)},
+      {"rank_pattern", ranks},
+      {"alpha_pattern", alphas},
+      {"use_rslora", c.use_rslora},
+      {"use_dora", c.use_dora},
+      {"bias", "none"},
+      {"fan_in_fan_out", false},
+      {"modules_to_save", c.scores ? Json{"classifier", "score"} : Json(nullptr)},
+      {"init_lora_weights", true}};
   return detail::dump_json(json, "adapter_config.json");
 }
 

@@ -36,8 +36,7 @@ std::string last_name(std::string_view module) {
 }
 
 /// Every target must name something: a misspelt one would be trained around in silence.
-void check_targets(const AdapterConfig& config,
-                   std::span<const std::unique_ptr<Parameter>> model) {
+void check_targets(const AdapterConfig& config, std::span<const std::unique_ptr<Parameter>> model) {
   if (!config.target_pattern.empty()) {
     bool found = false;
     each_module(model, [&](const Parameter&, const ParameterPart&, const std::string& module) {
@@ -185,7 +184,8 @@ Adapter::Adapter(const PeftAdapter& file, std::span<const std::unique_ptr<Parame
 }
 
 void Adapter::adapt(const Parameter& matrix, std::vector<LinearAdapter::Part> parts) {
-  linears_.push_back(std::make_unique<LinearAdapter>(matrix, std::move(parts), config_, trainable_, work_));
+  linears_.push_back(
+      std::make_unique<LinearAdapter>(matrix, std::move(parts), config_, trainable_, work_));
   on_[&matrix] = linears_.back().get();
 }
 

@@ -13,8 +13,8 @@
 namespace temper {
 
 const std::vector<std::string>& weight_dtype_names() {
-  static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot", "float16",
-                                                 "int8", "q4"};
+  static const std::vector<std::string> names = {"float32", "bfloat16", "bfloat16_dot",
+                                                 "float16", "int8",     "q4"};
   return names;
 }
 
@@ -26,8 +26,8 @@ WeightDType parse_weight_dtype(std::string_view name) {
   const auto& names = weight_dtype_names();
   const auto at = std::find(names.begin(), names.end(), name);
   TEMPER_CHECK(at != names.end(),
-               "[weights] expected float32, bfloat16, bfloat16_dot, float16, int8 or q4, got \"", name,
-               "\"");
+               "[weights] expected float32, bfloat16, bfloat16_dot, float16, int8 or q4, got \"",
+               name, "\"");
   return static_cast<WeightDType>(at - names.begin());
 }
 
@@ -223,8 +223,9 @@ void CausalLM::copy_weights(const CausalLM& other) {
   TEMPER_CHECK(params_.size() == other.params_.size(), "[copy] the models differ in architecture");
   TEMPER_CHECK(other.adapter_ == nullptr, "[copy] the model has an adapter: merge it, or take the ",
                "model without it (without_adapter)");
-  const bool same_type = dtype_ == other.dtype_ || (!frozen_only(dtype_) && !frozen_only(other.dtype_) &&
-                                                    copy_type(dtype_) == copy_type(other.dtype_));
+  const bool same_type =
+      dtype_ == other.dtype_ || (!frozen_only(dtype_) && !frozen_only(other.dtype_) &&
+                                 copy_type(dtype_) == copy_type(other.dtype_));
   TEMPER_CHECK(same_type || dtype_ != WeightDType::kQ4, "[copy] q4 weights are rounded from a ",
                "model's files, not from a model: load it");
   for (size_t i = 0; i < params_.size(); ++i) {

@@ -41,22 +41,22 @@ void scale_columns(float* rows, int64_t count, int64_t stride, const LinearAdapt
   }
 }
 
-/// dA += du^T x. An element is one chain over ascending rows, so threads may take panels of A's rows
-/// and blocks of its columns.
+/// dA += du^T x. An element is one chain over ascending rows, so threads may take panels of A's
+/// rows and blocks of its columns.
 void gradient_of_a(const float* dlow, const float* x, Parameter& a, int64_t rows) {
   const int64_t depth = kernels::panel_depth(a.k);
   for (int64_t n0 = 0; n0 < a.n; n0 += kernels::kPanel) {
     const int64_t n = std::min(kernels::kPanel, a.n - n0);
     parallel_for(a.k, kColumnGrain, [&](int64_t begin, int64_t end) {
-      kernels::linear_backward_weight({.dy = dlow + n0,
-                                       .dy_stride = a.n,
-                                       .x = x + begin,
-                                       .x_stride = a.k,
-                                       .dweight = a.grad_data() + (n0 * depth) +
-                                                  begin * kernels::kPanel,
-                                       .rows = rows,
-                                       .n = n,
-                                       .k = end - begin});
+      kernels::linear_backward_weight(
+          {.dy = dlow + n0,
+           .dy_stride = a.n,
+           .x = x + begin,
+           .x_stride = a.k,
+           .dweight = a.grad_data() + (n0 * depth) + begin * kernels::kPanel,
+           .rows = rows,
+           .n = n,
+           .k = end - begin});
     });
   }
 }

@@ -149,7 +149,8 @@ std::string model_origin(const ModelSource& source) {
 }
 
 void CausalLM::write_panels(const fs::path& file, std::string_view origin) const {
-  TEMPER_CHECK(dtype_ != WeightDType::kQ4, "[panels] q4 weights have no panel file: their blocks are ",
+  TEMPER_CHECK(dtype_ != WeightDType::kQ4,
+               "[panels] q4 weights have no panel file: their blocks are ",
                "read from the model's own file");
   std::vector<TensorSpec> specs;
   std::vector<at::Tensor> tensors;

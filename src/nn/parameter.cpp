@@ -50,10 +50,12 @@ void Parameter::set_blocks(std::span<const WeightBlocks> blocks) {
   const int64_t across = (k + kernels::kBlock - 1) / kernels::kBlock;
   bool minimums = false;
   for (size_t i = 0; i < blocks.size(); ++i) {
-    const auto rows = static_cast<size_t>(parts[i].rows), scale_count = rows * static_cast<size_t>(across);
+    const auto rows = static_cast<size_t>(parts[i].rows),
+               scale_count = rows * static_cast<size_t>(across);
     const WeightBlocks& b = blocks[i];
     TEMPER_CHECK(b.bits == blocks.front().bits && (b.bits == 4 || b.bits == 8) &&
-                     b.codes.size() == rows * static_cast<size_t>(k) && b.scales.size() == scale_count &&
+                     b.codes.size() == rows * static_cast<size_t>(k) &&
+                     b.scales.size() == scale_count &&
                      (b.minimums.empty() || b.minimums.size() == scale_count),
                  "[Parameter] ", parts[i].name, ": the blocks are not those of its shape");
     minimums = minimums || !b.minimums.empty();
@@ -64,11 +66,11 @@ void Parameter::set_blocks(std::span<const WeightBlocks> blocks) {
   auto* to = static_cast<uint16_t*>(scales.data_ptr());
   for (size_t i = 0; i < blocks.size(); ++i) {
     const WeightBlocks& b = blocks[i];
-    kernels::pack_blocks({b.bits, parts[i].rows, k, b.codes.data(), b.scales.data(),
-                          b.minimums.empty() ? nullptr : b.minimums.data()},
-                         parts[i].row_begin, n,
-                         {reinterpret_cast<uint8_t*>(int8.data_ptr<int8_t>()), to,
-                          minimums ? to + count : nullptr});
+    kernels::pack_blocks(
+        {b.bits, parts[i].rows, k, b.codes.data(), b.scales.data(),
+         b.minimums.empty() ? nullptr : b.minimums.data()},
+        parts[i].row_begin, n,
+        {reinterpret_cast<uint8_t*>(int8.data_ptr<int8_t>()), to, minimums ? to + count : nullptr});
   }
 }
 

@@ -102,7 +102,8 @@ ScoreBatch pack(std::span<const PromptedText> texts, size_t& next, int64_t max_t
 }  // namespace
 
 ScoredModel open_scored(std::string_view spec, WeightDType dtype, Trainable trainable) {
-  if (is_adapter_folder(spec)) return open_scored_adapter(std::filesystem::path(spec), dtype, trainable);
+  if (is_adapter_folder(spec))
+    return open_scored_adapter(std::filesystem::path(spec), dtype, trainable);
   auto source = std::make_shared<ModelSource>(open_model(spec));
   ScalarHead head = read_head(*source);
   const std::string prefix = "pretrained_model.";

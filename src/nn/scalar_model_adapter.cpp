@@ -13,10 +13,11 @@ namespace fs = std::filesystem;
 
 /// The head of an adapter's folder.
 ScalarHead head_of(const PeftAdapter& adapter, int64_t width) {
-  TEMPER_CHECK(adapter.config.scores, "[adapter] ", adapter.source, ": task_type is not SEQ_CLS: the ",
-               "adapter has no head");
-  TEMPER_CHECK((adapter.score.shape == std::vector<int64_t>{1, width}), "[adapter] ", adapter.source,
-               ": ", peft_name_score(), " should be [1, ", width, "], one label, and has another shape");
+  TEMPER_CHECK(adapter.config.scores, "[adapter] ", adapter.source,
+               ": task_type is not SEQ_CLS: the ", "adapter has no head");
+  TEMPER_CHECK((adapter.score.shape == std::vector<int64_t>{1, width}), "[adapter] ",
+               adapter.source, ": ", peft_name_score(), " should be [1, ", width,
+               "], one label, and has another shape");
   std::vector<float> weight(static_cast<size_t>(width));
   copy_to_float(adapter.score, weight);
   ScalarHead head(width);

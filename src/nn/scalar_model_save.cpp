@@ -118,7 +118,8 @@ ModelSource classifier_source(const ModelSource& from, const ModelText* text) {
 
 void ScalarModel::save_adapter(const std::filesystem::path& folder) const {
   TEMPER_CHECK(backbone_->adapter() != nullptr, "[adapter] the model has none to save");
-  TEMPER_CHECK(!head_.has_bias(), "[adapter] the head has a bias, which PEFT's folder has no place for");
+  TEMPER_CHECK(!head_.has_bias(),
+               "[adapter] the head has a bias, which PEFT's folder has no place for");
   backbone_->adapter()->save(folder, head_.weight());
 }
 

@@ -31,17 +31,35 @@ void check_settings(const RewardRunConfig& c) {
                "trainer.epochs must be above 0, got ", c.trainer.epochs);
   TEMPER_CHECK(c.data.held_out_fraction >= 0 && c.data.held_out_fraction < 1,
                "data.held_out_fraction must be in [0, 1), got ", c.data.held_out_fraction);
-  TEMPER_CHECK(c.trainer.weights != "int8", "trainer.weights=int8 cannot be trained");
+  TEMPER_CHECK(!frozen_only(parse_weight_dtype(c.trainer.weights)) || c.adapter.used(),
+               "trainer.weights=", c.trainer.weights, " cannot be trained without an adapter (adapter.r)");
+  TEMPER_CHECK(!c.reward.freeze_backbone || !c.adapter.used(),
+               "reward.freeze_backbone trains the head alone, and adapter.r an adapter: take one of them");
   TEMPER_CHECK(!c.reward.freeze_backbone || c.trainer.weights == "float32",
                "reward.freeze_backbone needs trainer.weights=float32: a frozen backbone in 16 bits "
                "keeps no float32 weights to save");
   c.reward.validate();
 }
 
+/// A frozen model under an adapter and a head: of the checkpoint, of a folder, or new.
+RewardModel load_adapter(const RewardRunConfig& c, WeightDType dtype,
+                         const std::optional<Checkpoint>& checkpoint) {
+  fs::path folder = c.adapter.path;
+  if (checkpoint) folder = checkpoint->folder / "adapter";
+  if (!folder.empty()) return RewardModel::load_with_adapter(c.model, dtype, folder);
+  const auto seed = static_cast<uint64_t>(c.trainer.seed);
+  RewardModel model = RewardModel::load_with_adapter(c.model, dtype, c.adapter.settings(), seed);
+  const auto weight = model.head().weight();
+  const bool fresh = std::all_of(weight.begin(), weight.end(), [](float w) { return w == 0; });
+  if (fresh) init_head(model.head(), c.reward.head_init_std, seed);
+  return model;
+}
+
 /// A reward model as it stands, or a language model under a new head.
 RewardModel load_model(const RewardRunConfig& c, const std::optional<Checkpoint>& checkpoint) {
   const WeightDType dtype = parse_weight_dtype(c.trainer.weights);
   const Trainable trainable = c.reward.freeze_backbone ? Trainable::kNo : Trainable::kYes;
+  if (c.adapter.used()) return load_adapter(c, dtype, checkpoint);
   if (checkpoint) {
     return RewardModel::load((checkpoint->folder / "model").string(), dtype, trainable);
   }
@@ -99,8 +117,8 @@ RewardTrainer::Parts trainer_parts(const RewardRunConfig& c, TokenizedPairs trai
 /// A reward trainer with its held-out pairs, as a loop sees it.
 class RewardLoop final : public LoopTrainer {
  public:
-  RewardLoop(RewardTrainer& trainer, const TokenizedPairs& held_out)
-      : trainer_(trainer), held_out_(held_out) {}
+  RewardLoop(RewardTrainer& trainer, const TokenizedPairs& held_out, bool save_merged)
+      : trainer_(trainer), held_out_(held_out), save_merged_(save_merged) {}
   int64_t steps_done() const override { return trainer_.steps_done(); }
   int64_t total_steps() const override { return trainer_.total_steps(); }
   double epoch() const override { return trainer_.epoch(); }
@@ -116,6 +134,9 @@ class RewardLoop final : public LoopTrainer {
   void save(const fs::path& folder) const override { trainer_.save(folder); }
   uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
   fs::path save_model(const fs::path& run) const override {
+    const bool adapted = trainer_.model().backbone().adapter() != nullptr;
+    if (adapted) trainer_.model().save_adapter(run / "adapter");
+    if (adapted && !save_merged_) return run / "adapter";
     trainer_.model().save(run / "model");
     return run / "model";
   }
@@ -123,6 +144,7 @@ class RewardLoop final : public LoopTrainer {
  private:
   RewardTrainer& trainer_;
   const TokenizedPairs& held_out_;
+  bool save_merged_;  ///< A model under an adapter as a whole too.
 };
 
 std::string model_line(const RewardRunConfig& c, const RewardModel& model) {
@@ -139,7 +161,7 @@ RunResult run(const RewardRunConfig& c, const RunOptions& options) {
   RewardData data = read_data(c, model.text());
   RewardTrainer trainer(model, trainer_parts(c, std::move(data.train)));
   if (checkpoint) trainer.load(checkpoint->folder);
-  RewardLoop loop(trainer, data.held_out);
+  RewardLoop loop(trainer, data.held_out, c.adapter.save_merged);
   LoopSettings settings{c.eval.every,         c.trainer.checkpoint_every, c.trainer.keep_last,
                         c.trainer.keep_best,  c.trainer.save_model,       config_text(c),
                         model_line(c, model), data.held_out.source,       c.trainer.weights,

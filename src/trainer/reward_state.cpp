@@ -13,7 +13,11 @@ constexpr const char* kOptimizerFile = "optimizer.safetensors";
 }  // namespace
 
 void RewardTrainer::save(const std::filesystem::path& folder) const {
-  model_.save(folder / "model");
+  if (model_.backbone().adapter() != nullptr) {
+    model_.save_adapter(folder / "adapter");
+  } else {
+    model_.save(folder / "model");
+  }
   optimizer_.save(folder / kOptimizerFile);
   const PromptSampler::State sampler = sampler_.state();
   const Json state{{"step", state_.step},
@@ -42,7 +46,7 @@ void RewardTrainer::load(const std::filesystem::path& folder) {
 
 uint64_t RewardTrainer::checkpoint_bytes() const {
   uint64_t weights = 0;
-  for (const auto& p : model_.backbone().parameters()) {
+  for (const Parameter* p : model_.backbone().parameter_list()) {
     weights += static_cast<uint64_t>(p->elements()) * 4;
   }
   return weights + optimizer_.bytes() + (uint64_t{1} << 22);

@@ -104,15 +104,18 @@ TEST(SharedBase, EveryModelHasItsOwnAdapterAndOneCopyOfTheWeights) {
   const std::string spec = (golden_folder() / "llama").string();
   for (const WeightDType dtype : {WeightDType::kFloat32, WeightDType::kInt8, WeightDType::kQ4}) {
     const CausalLM base(open_model(spec), dtype, Trainable::kNo);
-    PolicyModel policy = PolicyModel::load_with_adapter(spec, dtype, config, 1);
-    ValueModel value = ValueModel::over(policy, config, 2);
-    const ReferenceModel reference = ReferenceModel::adapter_off(policy);
+    CausalLM policy(open_model(spec), dtype, Trainable::kNo);
+    policy.add_adapter(config, 1);
+    std::shared_ptr<CausalLM> second = policy.without_adapter();
+    second->add_adapter(config, 2);
+    ValueModel value(second, ScalarHead(32), std::make_shared<ModelSource>(open_model(spec)));
+    const auto reference = policy.without_adapter();
     for (size_t i = 0; i < base.parameters().size(); ++i) {
-      const auto a = policy.lm().parameters()[i]->packed(), b = value.backbone().parameters()[i]->packed();
+      const auto a = policy.parameters()[i]->packed(), b = value.backbone().parameters()[i]->packed();
       EXPECT_TRUE(a.f32 == b.f32 && a.i8 == b.i8 && a.codes4 == b.codes4 && a.codes8 == b.codes8);
     }
     const TokenBatch text = packed({{5, 9, 60, 3}});
-    const auto before = floats(policy.lm().forward(text));
+    const auto before = floats(policy.forward(text));
     // The value model learns; policy and reference stay where they are.
     for (Parameter* p : value.parameters()) {
       if (!p->matrix || p->k != 3) continue;
@@ -120,9 +123,9 @@ TEST(SharedBase, EveryModelHasItsOwnAdapterAndOneCopyOfTheWeights) {
       p->set_part({"", 0, p->n}, rows.data());
     }
     EXPECT_NE(floats(value.backbone().forward(text)), before);
-    EXPECT_EQ(floats(policy.lm().forward(text)), before);
-    EXPECT_EQ(floats(reference.lm().forward(text)), before) << "B of the policy is 0";
-    EXPECT_EQ(value.parameters().size(), policy.lm().parameter_list().size() + 1);
+    EXPECT_EQ(floats(policy.forward(text)), before);
+    EXPECT_EQ(floats(reference->forward(text)), before) << "B of the policy is 0";
+    EXPECT_EQ(value.parameters().size(), policy.parameter_list().size() + 1);
   }
 }
 

@@ -52,6 +52,33 @@ TEST(Exactness, EveryConditionOfTinyModelsKeepsTheBits) {
   }
 }
 
+// LoRA with B that counts and DoRA, over every kind of base.
+TEST(Exactness, AdaptersKeepTheBits) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / "temper_exactness_adapter";
+  for (const bool dora : {false, true}) {
+    const ModelSource source = TinyModel::make_source("llama", {2});
+    CausalLM lm(source, WeightDType::kFloat32, Trainable::kNo);
+    AdapterConfig config;
+    config.r = 3;
+    config.use_dora = dora;
+    lm.add_adapter(config, 1);
+    for (Parameter* p : lm.parameter_list()) {
+      std::vector<float> rows(static_cast<size_t>(p->n * p->k));
+      p->get_part({"", 0, p->n}, p->value, rows.data());
+      for (size_t i = 0; i < rows.size(); ++i) rows[i] = 1.1f * rows[i] + 0.01f * static_cast<float>(i % 7);
+      p->set_part({"", 0, p->n}, rows.data());
+    }
+    lm.save_adapter(folder);
+    const ExactnessReport r =
+        check_exactness(source, {.tokens = 1500,
+                                 .weights = {WeightDType::kFloat32, WeightDType::kBfloat16Dot, WeightDType::kQ4},
+                                 .adapter = folder});
+    EXPECT_TRUE(r.passed()) << r.total.mismatched << " " << r.control.mismatched;
+    EXPECT_GE(r.total.tokens, 1500);
+  }
+  std::filesystem::remove_all(folder);
+}
+
 /// RMSNorm whose last bit depends on how many rows come together, as that of library products does.
 void shape_dependent_norm(const kernels::RmsNormArgs& a) {
   for (int64_t r = 0; r < a.rows; ++r) {

@@ -81,6 +81,39 @@ TEST_P(BaseType, TrainsTheAdapterAlone) {
   for (size_t i = 0; i < after.size(); ++i) EXPECT_NE(after[i], before[i]) << i;
 }
 
+// Training forwards drop out; what was sampled is not compared with them.
+TEST(Dropout, TrainsWithoutComparingBits) {
+  AdapterConfig c = small_adapter();
+  c.dropout = 0.2;
+  c.use_dora = true;
+  PolicyModel policy = PolicyModel::load_with_adapter(tiny_model().string(), WeightDType::kFloat32, c, 3);
+  const auto before = adapter_weights(policy);
+  GrpoTrainer trainer(policy, grpo_with_kl(), tiny_parts(4));
+  for (int step = 0; step < 4; ++step) {
+    EXPECT_FALSE(trainer.step().metrics.contains("sampling/mismatched_tokens"));
+  }
+  const auto after = adapter_weights(policy);
+  for (size_t i = 0; i < after.size(); ++i) EXPECT_NE(after[i], before[i]) << i;
+}
+
+TEST_P(BaseType, DoraKeepsTheSamplersBits) {
+  AdapterConfig c = small_adapter();
+  c.use_dora = true;
+  PolicyModel policy = PolicyModel::load_with_adapter(tiny_model().string(), GetParam(), c, 3);
+  const auto before = adapter_weights(policy);
+  GrpoTrainer trainer(policy, grpo_with_kl(), tiny_parts(4));
+  for (int step = 0; step < 4; ++step) {
+    const Rollout r = trainer.step();
+    EXPECT_EQ(r.metrics.at("sampling/mismatched_tokens"), 0) << step;
+    EXPECT_GT(r.metrics.at("sampling/compared_tokens"), 0) << step;
+    if (step == 0) {
+      EXPECT_EQ(r.metrics.at("kl"), 0);
+    }
+  }
+  const auto after = adapter_weights(policy);
+  for (size_t i = 0; i < after.size(); ++i) EXPECT_NE(after[i], before[i]) << i;
+}
+
 TEST_P(BaseType, ContinuesWithTheSameBits) {
   const TemporaryFolder folder;
   PolicyModel policy = adapted(GetParam());
@@ -104,7 +137,7 @@ TEST_P(BaseType, ContinuesWithTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Types, BaseType,
                          testing::Values(WeightDType::kFloat32, WeightDType::kBfloat16,
                                          WeightDType::kBfloat16Dot, WeightDType::kFloat16,
-                                         WeightDType::kInt8),
+                                         WeightDType::kInt8, WeightDType::kQ4),
                          [](const auto& type) { return std::string(weight_dtype_name(type.param)); });
 
 std::vector<std::string> settings(const std::string& algorithm, std::vector<std::string> more = {}) {
@@ -147,19 +180,22 @@ class RunOf : public testing::TestWithParam<const char*> {};
 
 TEST_P(RunOf, AnAdapterThatStoppedEndsAsOneThatDidNot) {
   const TemporaryFolder folder;
-  const bool ppo = std::string(GetParam()) == "ppo";
-  const auto words =
-      settings(GetParam(), {ppo ? "ppo.value.model=trunk" : "grpo.loss.kl_coef=0.05"});
-  const RunResult whole = run(GetParam(), words, options(folder.path() / "whole"));
+  const std::string name = GetParam(), algorithm = name.substr(0, name.find('_'));
+  std::vector<std::string> more{"grpo.loss.kl_coef=0.05"};
+  if (algorithm == "ppo") more = {name == "ppo_own" ? "ppo.value.model=own" : "ppo.value.model=trunk"};
+  // DoRA and dropout resume too: what is dropped is keyed by the optimizer's step.
+  if (name != "ppo_trunk") more.insert(more.end(), {"adapter.use_dora=true", "adapter.dropout=0.1"});
+  const auto words = settings(algorithm, more);
+  const RunResult whole = run(algorithm, words, options(folder.path() / "whole"));
   EXPECT_TRUE(whole.completed);
   int steps = 0;
-  const auto stopped = run(GetParam(), words,
+  const auto stopped = run(algorithm, words,
                            options(folder.path() / "parts", false, [&] { return ++steps == 3; }));
   EXPECT_EQ(stopped.steps, 3);
   const auto last = list_checkpoints(folder.path() / "parts").back().folder;
   EXPECT_TRUE(fs::exists(last / "adapter/adapter_model.safetensors"));
   EXPECT_FALSE(fs::exists(last / "model"));
-  const RunResult resumed = run(GetParam(), words, options(folder.path() / "parts", true));
+  const RunResult resumed = run(algorithm, words, options(folder.path() / "parts", true));
   EXPECT_EQ(resumed.steps, 5);
   for (const char* file : {"adapter/adapter_model.safetensors", "adapter/adapter_config.json",
                            "model/model.safetensors"}) {
@@ -167,7 +203,7 @@ TEST_P(RunOf, AnAdapterThatStoppedEndsAsOneThatDidNot) {
               read_text_file(folder.path() / "whole" / file)) << file;
   }
 }
-INSTANTIATE_TEST_SUITE_P(Algorithms, RunOf, testing::Values("grpo", "ppo"),
+INSTANTIATE_TEST_SUITE_P(Algorithms, RunOf, testing::Values("grpo", "ppo_trunk", "ppo_own"),
                          [](const auto& a) { return std::string(a.param); });
 
 TEST(AdapterRun, WritesAnAdapterAndTheModelThatItMakes) {
@@ -221,7 +257,8 @@ TEST(AdapterPlan, CountsWhatAModelUnderAnAdapterHas) {
   }
 }
 
-// A value model of its own has no gradients of the policy's to borrow here.
+// A value model of its own is a second adapter over the policy's weights, and has no gradients of the
+// policy's to borrow.
 TEST(AdapterRun, PpoWithAValueModelOfItsOwn) {
   const TemporaryFolder folder;
   const RunResult r = run("ppo", settings("ppo", {"ppo.value.model=own", "trainer.weights=bfloat16",
@@ -229,6 +266,20 @@ TEST(AdapterRun, PpoWithAValueModelOfItsOwn) {
                           options(folder.path() / "run"));
   EXPECT_TRUE(r.completed);
   EXPECT_TRUE(fs::exists(folder.path() / "run/adapter/adapter_config.json"));
+  const auto last = list_checkpoints(folder.path() / "run").back().folder;
+  EXPECT_TRUE(fs::exists(last / "value/adapter_model.safetensors"));
+  EXPECT_FALSE(fs::exists(last / "value/model.safetensors"));
+  // From a scoring adapter's folder, and from a whole model, which is loaded and trained whole.
+  PolicyModel policy = adapted(WeightDType::kBfloat16);
+  ValueModel first = ValueModel::over(policy, small_adapter(), 5);
+  first.save_adapter(folder.path() / "value");
+  CriticConfig config;
+  config.init = (folder.path() / "value").string();
+  ASSERT_TRUE(make_value_adapter(config, policy, 1));
+  EXPECT_EQ(make_value_adapter(config, policy, 1)->backbone().parameters()[0]->half.data_ptr(),
+            policy.lm().parameters()[0]->half.data_ptr());
+  config.init = tiny_model().string();
+  EXPECT_FALSE(make_value_adapter(config, policy, 1));
 }
 
 TEST(AdapterRun, WhatDoesNotFitIsRefusedByItsKey) {

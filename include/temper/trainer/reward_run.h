@@ -6,6 +6,7 @@
 
 #include "temper/nn/causal_lm.h"
 #include "temper/ops/reference.h"
+#include "temper/trainer/adapter_run.h"
 #include "temper/trainer/reward_trainer.h"
 #include "temper/trainer/run.h"
 
@@ -54,7 +55,7 @@ struct RewardRunLength {
     v(seed, "seed", "Of everything random: same seed, same bits.");
     v(weights, "weights",
       "What products read: float32, a bf16 or float16 copy of the float32 masters, or bf16 on both "
-      "sides (the fastest). Under an adapter there are no masters, and int8 is a choice too.",
+      "sides (the fastest). Under an adapter there are no masters, and int8 and q4 are choices too.",
       weight_dtype_names());
     v(kernels, "kernels", "cpu, or reference: every op in plain ATen, slow, to compare with.",
       ops::kernel_names());
@@ -85,6 +86,7 @@ struct RewardRunConfig {
   ScheduleConfig schedule{.learning_rate = 1e-4};
   RewardEvalConfig eval;
   DiagnosisConfig diagnosis;
+  AdapterRunConfig adapter;
 
   template <class V>
   void visit(V&& v) {
@@ -98,6 +100,7 @@ struct RewardRunConfig {
     v(schedule, "schedule");
     v(eval, "eval");
     v(diagnosis, "diagnosis");
+    v(adapter, "adapter");
   }
 };
 

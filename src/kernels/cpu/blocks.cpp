@@ -23,14 +23,20 @@ uint16_t implied_minimum(int bits, uint16_t scale) {
   return float_to_half(minimum);
 }
 
-/// Codes of one block, all of one magnitude at most.
-void nearest_codes(const float* from, int64_t count, float scale, float minimum, float low,
-                   float high, uint8_t* to) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float code = scale == 0 ? 0 : std::nearbyint((from[i] - minimum) / scale);
-    to[i] = static_cast<uint8_t>(static_cast<int>(std::clamp(code, low, high)));
+/// Codes of a block's numbers, in [low, high].
+struct BlockCodes {
+  float scale;
+  float minimum;
+  float low;
+  float high;
+
+  void of(const float* from, int64_t count, uint8_t* to) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const float code = scale == 0 ? 0 : std::nearbyint((from[i] - minimum) / scale);
+      to[i] = static_cast<uint8_t>(static_cast<int>(std::clamp(code, low, high)));
+    }
   }
-}
+};
 
 /// Calls `take(row, block, numbers, count)` for every block.
 template <class Take>
@@ -83,8 +89,8 @@ void quantize_blocks4(const float* rows, int64_t n, int64_t k, uint8_t* codes, u
     const auto [low, high] = std::minmax_element(from, from + count);
     scales[block] = float_to_half((*high - *low) / 15);
     minimums[block] = float_to_half(*low);
-    nearest_codes(from, count, half_to_float(scales[block]), half_to_float(minimums[block]), 0, 15,
-                  codes + at);
+    BlockCodes{half_to_float(scales[block]), half_to_float(minimums[block]), 0, 15}.of(from, count,
+                                                                                       codes + at);
   });
 }
 
@@ -93,7 +99,7 @@ void quantize_blocks8(const float* rows, int64_t n, int64_t k, uint8_t* codes, u
     float largest = 0;
     for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(from[i]));
     scales[block] = float_to_half(largest / 127);
-    nearest_codes(from, count, half_to_float(scales[block]), 0, -127, 127, codes + at);
+    BlockCodes{half_to_float(scales[block]), 0, -127, 127}.of(from, count, codes + at);
   });
 }
 

@@ -45,8 +45,8 @@ void gather_blocks(const PackedWeight& w, std::span<const int32_t> ids, const Co
       for (int64_t k = 0; k < w.k; ++k) {
         const int64_t at = (id / kPanel * blocks + k / kBlock) * kPanel + id % kPanel;
         const float scale = half_to_float(w.block_scales[at]);
-        const float minimum = w.block_minimums != nullptr ? half_to_float(w.block_minimums[at])
-                                                          : implied * scale;
+        const float minimum =
+            w.block_minimums != nullptr ? half_to_float(w.block_minimums[at]) : implied * scale;
         out[row * w.k + k] = scale * code(id / kPanel, id % kPanel, k) + minimum;
       }
     }
@@ -56,14 +56,20 @@ void gather_blocks(const PackedWeight& w, std::span<const int32_t> ids, const Co
 void gather_blocks(const PackedWeight& w, std::span<const int32_t> ids, float* out) {
   const int64_t depth = panel_depth(w.k);
   if (w.codes8 != nullptr) {
-    return gather_blocks(w, ids, [&](int64_t panel, int64_t row, int64_t k) {
-      return static_cast<float>(w.codes8[(panel * depth + k) * kPanel + row]);
-    }, out);
+    return gather_blocks(
+        w, ids,
+        [&](int64_t panel, int64_t row, int64_t k) {
+          return static_cast<float>(w.codes8[(panel * depth + k) * kPanel + row]);
+        },
+        out);
   }
-  gather_blocks(w, ids, [&](int64_t panel, int64_t row, int64_t k) {
-    const int pair = w.codes4[(panel * depth + k) / 2 * kPanel + row];
-    return static_cast<float>(k % 2 == 0 ? pair & 15 : pair >> 4);
-  }, out);
+  gather_blocks(
+      w, ids,
+      [&](int64_t panel, int64_t row, int64_t k) {
+        const int pair = w.codes4[(panel * depth + k) / 2 * kPanel + row];
+        return static_cast<float>(k % 2 == 0 ? pair & 15 : pair >> 4);
+      },
+      out);
 }
 
 /// Element (row, k) of a 16-bit panel.
