@@ -12,7 +12,6 @@
 #include "temper/ops/reference.h"
 #include "temper/reward/timeout.h"
 #include "temper/trainer/jsonl_observer.h"
-#include "temper/trainer/judge_reward.h"
 #include "temper/trainer/progress.h"
 #include "temper/trainer/report.h"
 #include "temper/trainer/run_folder.h"
@@ -119,33 +118,8 @@ class OnlineRun {
     return diagnosis;
   }
 
-  RewardConfig reward_config() const {
-    RewardConfig reward = config_.reward;
-    const bool by_model = !config_.reward_model.models.empty() || !config_.judge.model.empty();
-    if (reward.functions.empty() && !by_model) reward.functions = task_.default_rewards;
-    TEMPER_CHECK(!reward.functions.empty() || by_model || !options_.rewards.empty(),
-                 "reward.functions is empty and task ",
-                 config_.task.name, " has no reward of its own: name one (--keys lists them), or a "
-                 "model in reward_model.models or judge.model");
-    return reward;
-  }
-
   std::vector<NamedReward> rewards() const {
-    const RewardConfig by_rule = reward_config();
-    std::vector<NamedReward> out = options_.rewards;
-    if (!by_rule.functions.empty()) {
-      const auto named = make_rewards(by_rule, config_.rollout.max_new_tokens);
-      out.insert(out.end(), named.begin(), named.end());
-    }
-    out = in_time(std::move(out), config_.reward.timeout_seconds);
-    if (!model_rewards_.models.empty()) {
-      out.push_back({"reward_model", model_reward(model_rewards_, config_.reward_model, policy_),
-                     config_.reward_model.weight});
-    }
-    if (!config_.judge.model.empty()) {
-      out.push_back({"judge", judge_reward(make_judge(config_.judge, policy_)), config_.judge.weight});
-    }
-    return out;
+    return run_rewards({config_, task_, options_.rewards, model_rewards_, policy_});
   }
 
   OnlineTrainer::Parts parts() const {
