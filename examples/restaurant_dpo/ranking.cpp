@@ -37,6 +37,18 @@ Standing standing_of(std::span<const double> scores) {
   return s;
 }
 
+std::vector<Standing> standings(size_t trials, const Scorer& scorer) {
+  std::vector<Standing> out;
+  for (size_t i = 0; i < trials; ++i) out.push_back(standing_of(scorer(i)));
+  return out;
+}
+
+double mean_ndcg(std::span<const Standing> all) {
+  double sum = 0;
+  for (const Standing& s : all) sum += s.ndcg(10);
+  return all.empty() ? 0 : sum / static_cast<double>(all.size());
+}
+
 Estimate bootstrap(std::span<const double> values, uint64_t seed) {
   TEMPER_CHECK(!values.empty(), "[bootstrap] there are no values");
   constexpr size_t kDraws = 2000;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -23,6 +25,13 @@ struct Standing {
 
 /// @param scores  [items], item 0 is the wanted one; at least two. @throws temper::Error for NaN.
 [[nodiscard]] Standing standing_of(std::span<const double> scores);
+
+/// The scores of one trial's items.
+using Scorer = std::function<std::vector<double>(size_t trial)>;
+[[nodiscard]] std::vector<Standing> standings(size_t trials, const Scorer& scorer);
+
+/// Of NDCG@10; 0 of nothing.
+[[nodiscard]] double mean_ndcg(std::span<const Standing> all);
 
 /// A mean with its 95 % bootstrap interval (percentiles of 2000 means of values drawn anew).
 struct Estimate {
