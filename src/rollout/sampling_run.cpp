@@ -150,10 +150,13 @@ void SamplingRun::draw_blended(int64_t allowed) {
 
 kernels::SampledToken SamplingRun::draw_from(std::span<const float> logits,
                                              const kernels::SampleRow& row) {
-  std::vector<float> all(logits.size()), kept(logits.size());
+  std::vector<float> all(logits.size());
   const kernels::SamplingParams plain{.temperature = params_.temperature};
   kernels::sampling_distribution(logits, plain, {}, all);
-  kernels::sampling_distribution(logits, params_, row.seen, kept);
+  std::vector<float> kept = all;
+  const bool whole = params_.top_k == 0 && params_.top_p == 1 && params_.min_p == 0 &&
+                     params_.repetition_penalty == 1;
+  if (!whole) kernels::sampling_distribution(logits, params_, row.seen, kept);
   kernels::SampledToken out;
   double entropy = 0, kept_mass = 0, below = 0;
   size_t chosen = 0;
