@@ -149,7 +149,7 @@ void add_preference_methods(CLI::App* group, int& code) {
         m.doc + "\nExample: temper train " + name + " --model M --output runs/" + name +
             " --set task.name=arithmetic --set trainer.steps=200\n"
             "Who judges: reward.functions (rules), reward_model.models (trained by temper train "
-            "reward), or both.\n--keys lists every key with its default and meaning.",
+            "reward), judge.model (a language model; labeler.kind=judge: it alone).\n--keys lists every key with its default and meaning.",
         {[name](const std::string& text, const std::string& source,
                 const std::vector<std::string>& assignments) {
            return read_preference_config(name, text, source, assignments);
