@@ -60,11 +60,14 @@ def logprobs(model, work):
 
 
 def scores(model, work):
+    # The trainer makes the end token the padding, and a text would be scored before its own end.
+    padding, model.config.pad_token_id = model.config.pad_token_id, 0
     out = []
     for row in work["rows"]:
         for side in ("chosen", "rejected"):
             with torch.no_grad():
                 out.append(float(model(torch.tensor([row["prompt"] + row[side]])).logits.float()))
+    model.config.pad_token_id = padding
     return np.array(out, dtype=np.float32)
 
 

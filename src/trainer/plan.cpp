@@ -84,7 +84,11 @@ void add_value(const PlanInput& in, const Rows& batch, Bill& bill) {
   const bool own = in.value == ValuePlacement::kOwn;
   const ModelConfig& model = own ? in.value_model : in.policy;
   std::vector<Weight> weights = scalar_head(model);
-  if (own) {
+  if (own && in.value_adapter) {  // The policy's weights, tape and workspace.
+    bill.add_weights("value", planning::weight_bytes(planning::adapter_weights(model, *in.adapter),
+                                                     WeightDType::kFloat32, Trainable::kYes,
+                                                     in.moment_bytes));
+  } else if (own) {
     const auto backbone = planning::weights_of(model, false);
     weights.insert(weights.end(), backbone.begin(), backbone.end());
     const bool checkpoint = in.batch.gradient_checkpointing;
@@ -95,7 +99,7 @@ void add_value(const PlanInput& in, const Rows& batch, Bill& bill) {
     bill.add("value", "working memory", b.working);
   }
   auto b = planning::weight_bytes(weights, in.dtype, Trainable::kYes, in.moment_bytes);
-  if (own) b.gradients -= lent_gradients(in);
+  if (own && !in.value_adapter) b.gradients -= lent_gradients(in);
   bill.add_weights("value", b);
 }
 

@@ -32,6 +32,7 @@ std::vector<Weight> adapter_weights(const ModelConfig& c, const AdapterConfig& a
         const int64_t rank = adapter.rank_of(prefix + p.name);
         ranks += rank;
         out.push_back({p.rows, rank, true, 1, p.rows});
+        if (adapter.use_dora) out.push_back({p.rows, 1, false, 1, p.rows});
       }
       if (ranks > 0) out.push_back({ranks, m.in, true, 1, ranks});
     }

@@ -46,16 +46,21 @@ Plan plan_of_pairs(const PlanInput& in) {
   const PlanPairs& p = *in.pairs;
   Plan plan;
   Bill bill(plan);
-  const Trainable trainable = p.freeze_backbone ? Trainable::kNo : Trainable::kYes;
+  const bool frozen = p.freeze_backbone || in.adapter;
+  const Trainable trainable = frozen ? Trainable::kNo : Trainable::kYes;
   const std::vector<Weight> weights = weights_of(in.policy, false);
   for (const Weight& w : weights) plan.parameters += w.n * w.k * w.copies;
   plan.rows = pair_rows(in);
   const WeightBytes b = weight_bytes(weights, in.dtype, trainable, in.moment_bytes);
   bill.add_weights("model", b);
+  if (in.adapter) {
+    bill.add_weights("adapter", weight_bytes(adapter_weights(in.policy, *in.adapter),
+                                             WeightDType::kFloat32, Trainable::kYes, in.moment_bytes));
+  }
   // Held-out pairs go through a forward of as many rows.
   const Rows rows{p.freeze_backbone ? 0 : plan.rows, plan.rows, 0};
   bill.add_activations("model", in.policy, rows, in.batch.gradient_checkpointing);
-  if (!p.freeze_backbone) {
+  if (!frozen) {
     const int64_t ids = std::min(in.policy.vocab_size, p.pairs_per_step * p.mean);
     bill.add("model", "embedding rows",
              static_cast<uint64_t>(ids * in.policy.hidden_size) * sizeof(float));

@@ -109,7 +109,7 @@ PlanPhase value_phase(const PlanInput& in, const Tokens& t) {
   if (!own) return p;
   const auto passes = static_cast<double>(in.batch.iterations);
   const double again = in.batch.gradient_checkpointing ? 1 : 0;
-  p.trunk *= 1 + passes * (3 + again);
+  p.trunk *= 1 + passes * (in.value_adapter ? 2 + again : 3 + again);
   p.attention += passes * attention(model, t.visible, 9 + 2 * again);
   return p;
 }
@@ -124,8 +124,16 @@ PlanPhase pairs_phase(const PlanInput& in) {
   if (p.freeze_backbone) {
     return {"update", 2 * trunk * pairs * rows, 0, attention(in.policy, visible, 2), 0};
   }
-  return {"update", (6 + again) * trunk * pairs * rows, 0, attention(in.policy, visible, 9 + again),
-          optimizer_bytes(in.moment_bytes) * trunk};
+  double own = 2, trained = trunk, extra = 0;
+  if (in.adapter) {  // A frozen matrix has a gradient of its input alone.
+    own = trained = 0;
+    for (const Weight& w : adapter_weights(in.policy, *in.adapter)) {
+      trained += static_cast<double>(w.n * w.k * w.copies);
+    }
+    extra = (8 + again) * trained;
+  }
+  return {"update", ((4 + own + again) * trunk + extra) * pairs * rows, 0,
+          attention(in.policy, visible, 9 + again), optimizer_bytes(in.moment_bytes) * trained};
 }
 
 /// Steps on given answers: forwards of the loss's sums and of a live reference, then the update.

@@ -96,6 +96,8 @@ PlanInput plan_input(const PpoRunConfig& config, const PlanSources& sources) {
   in.value_model = sources.value           ? *sources.value
                    : sources.rewards.empty() ? sources.policy
                                              : sources.rewards.front();
+  in.value_adapter = own && in.adapter && config.ppo.value.init.empty();
+  if (in.value_adapter) in.value_model = sources.policy;
   return in;
 }
 
@@ -122,6 +124,7 @@ PlanInput plan_input(const RewardRunConfig& config, const ModelConfig& model,
   PlanInput in;
   in.algorithm = "reward";
   in.policy = model;
+  in.adapter = planned_adapter(config.adapter);
   in.dtype = parse_weight_dtype(config.trainer.weights);
   in.moment_bytes = moment_bytes(config.optimizer);
   in.batch.micro_batch_tokens = config.reward.micro_batch_tokens;

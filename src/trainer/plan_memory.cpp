@@ -85,7 +85,7 @@ WeightBytes weight_bytes(const std::vector<Weight>& weights, WeightDType dtype,
     if (rounded && dtype == WeightDType::kQ4) {
       // Layers in 4 bits with minimums, a vocabulary in 8 without, unless the file has others.
       const auto scales = static_cast<uint64_t>(kernels::block_elements(w.n, w.k) * w.copies);
-      const bool vocabulary = w.copies == 1;
+      const bool vocabulary = w.vocabulary;
       b.copies += (vocabulary ? elements : elements / 2) + scales * (vocabulary ? 2 : 4);
     } else if (rounded && dtype == WeightDType::kInt8) {
       const auto scales = static_cast<uint64_t>(kernels::scale_elements(w.n, w.k) * w.copies);

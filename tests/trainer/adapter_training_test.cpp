@@ -257,6 +257,24 @@ TEST(AdapterPlan, CountsWhatAModelUnderAnAdapterHas) {
   }
 }
 
+// Of a value model over the policy's weights only the adapter and the head are counted.
+TEST(AdapterPlan, CountsAValueAdapterAndAReward) {
+  const PpoRunConfig config = read_ppo_config(
+      "", "", settings("ppo", {"ppo.value.model=own", "trainer.weights=q4", "adapter.use_dora=true"}));
+  PlanSources sources;
+  sources.policy = tiny_source().config;
+  const Plan plan = make_plan(plan_input(config, sources));
+  const PolicyModel policy = PolicyModel::load_with_adapter(tiny_model().string(), WeightDType::kQ4,
+                                                            config.adapter.settings(), 1);
+  const uint64_t adapter = policy.lm().adapter()->bytes();
+  EXPECT_EQ(plan.bytes("adapter"), 2 * adapter);
+  const auto width = static_cast<uint64_t>(sources.policy.hidden_size);
+  EXPECT_EQ(plan.bytes("value"), 2 * adapter + 16 * (width + 1)) << "and a head with a bias";
+  uint64_t base = 0;
+  for (const auto& p : policy.lm().parameters()) base += p->bytes();
+  EXPECT_EQ(plan.bytes("policy", "weights"), base);
+}
+
 // A value model of its own is a second adapter over the policy's weights, and has no gradients of the
 // policy's to borrow.
 TEST(AdapterRun, PpoWithAValueModelOfItsOwn) {

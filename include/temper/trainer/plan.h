@@ -88,6 +88,7 @@ struct PlanInput {
   std::vector<PlannedReward> rewards;
   ValuePlacement value = ValuePlacement::kNone;
   ModelConfig value_model;  ///< Of a value model of its own.
+  bool value_adapter = false;  ///< That one is an adapter over the policy's weights, as `adapter`.
   std::optional<AdapterConfig> adapter;  ///< The policy is frozen under it: a reference is its base.
   int64_t moment_bytes = 4;  ///< Of each of Adam's two moments of a weight: 4, or 2 in bfloat16.
   RolloutConfig rollout;
