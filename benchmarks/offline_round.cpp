@@ -1,6 +1,6 @@
 // Our side of benchmarks/compare_offline: one optimizer step over given answers for each line "go"
 // of standard input.
-// Usage: offline_round FOLDER METHOD WEIGHTS MICRO_BATCH_TOKENS REFERENCE
+// Usage: offline_round FOLDER METHOD WEIGHTS MICRO_BATCH_TOKENS REFERENCE MOMENTS
 // The folder holds model/, for METHOD "reward" reward/, and work.json ({"rows": [{"prompt", "chosen",
 // "rejected": ids}, ...]}). A line "check" writes temper.logprob.f32, the log-probs of the preferred
 // answers, or temper.score.f32, the scores of both.
@@ -97,6 +97,7 @@ Work answer_work(char** argv) {
   parts.objective = loss.build();
   parts.needs = loss.needs();
   parts.schedule.learning_rate = 1e-6;
+  parts.optimizer.moments = argv[6];
   parts.data.groups = work->rows;
   parts.total_steps = 1000;
   OfflineTrainer& trainer = work->trainer.emplace(work->policy, std::move(parts));
@@ -134,6 +135,7 @@ Work reward_work(char** argv) {
   parts.config.micro_batch_tokens = std::stoll(argv[4]);
   parts.config.shuffle = false;
   parts.schedule.learning_rate = 1e-6;
+  parts.optimizer.moments = argv[6];
   parts.total_steps = 1000;
   work->trainer.emplace(work->model, std::move(parts));
   const auto check = [work, folder] {
@@ -177,9 +179,9 @@ void serve(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 6) {
+  if (argc != 7) {
     std::fprintf(stderr,
-                 "usage: offline_round FOLDER METHOD WEIGHTS MICRO_BATCH_TOKENS REFERENCE\n");
+                 "usage: offline_round FOLDER METHOD WEIGHTS MICRO_BATCH_TOKENS REFERENCE MOMENTS\n");
     return 2;
   }
   try {
