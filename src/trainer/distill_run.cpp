@@ -1,17 +1,14 @@
 #include "temper/trainer/distill_run.h"
 
-#include <algorithm>
-#include <cmath>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "config_source.h"
+#include "run_parts.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
 #include "temper/core/threads.h"
 #include "temper/ops/reference.h"
-#include "training_loop.h"
 
 namespace temper {
 namespace {
@@ -19,19 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_settings(const DistillRunConfig& c) {
-  const auto at_least = [](const char* key, int64_t value, int64_t least) {
-    TEMPER_CHECK(value >= least, key, " must be at least ", least, ", got ", value);
-  };
-  at_least("trainer.steps", c.trainer.steps, 0);
-  at_least("trainer.seed", c.trainer.seed, 0);
-  at_least("trainer.checkpoint_every", c.trainer.checkpoint_every, 0);
-  at_least("trainer.keep_last", c.trainer.keep_last, 1);
-  at_least("eval.every", c.eval.every, -1);
-  at_least("eval.pairs", c.eval.pairs, 0);
-  TEMPER_CHECK(std::isfinite(c.trainer.epochs) && c.trainer.epochs > 0,
-               "trainer.epochs must be above 0, got ", c.trainer.epochs);
-  TEMPER_CHECK(c.data.held_out_fraction >= 0 && c.data.held_out_fraction < 1,
-               "data.held_out_fraction must be in [0, 1), got ", c.data.held_out_fraction);
+  check_length(c.trainer, c.eval, c.data.held_out_fraction);
   c.distill.validate();
   c.rollout.validate();
 }
@@ -80,16 +65,10 @@ DistillData read_data(const DistillRunConfig& c, const DistillTokens& how, const
   if (read.transcripts == "auto" && !text.has_template()) read.transcripts = "text";
   if (read.form == "auto") read.form = "any";  // Prompts alone will do: answers are sampled.
   read.pairs = "chosen";
-  CompletionData train = read_completions(c.data.path, read), held_out;
-  if (!c.data.eval_path.empty()) {
-    held_out = read_completions(c.data.eval_path, read);
-  } else if (c.data.held_out_fraction > 0) {
-    std::tie(train, held_out) =
-        split_by_hash(train, c.data.held_out_fraction, static_cast<uint64_t>(c.trainer.seed));
-  }
-  if (c.eval.pairs > 0 && std::cmp_less(c.eval.pairs, held_out.records.size())) {
-    held_out.records.resize(static_cast<size_t>(c.eval.pairs));
-  }
+  auto [train, held_out] = read_parts(c.data, c.trainer.seed, [&](const std::string& path) {
+    return read_completions(path, read);
+  });
+  keep_first(held_out.records, c.eval.pairs);
   DistillData out;
   out.train = tokenize_distill_rows(train, text, how);
   if (!held_out.records.empty()) out.held_out = tokenize_distill_rows(held_out, text, how);
@@ -103,11 +82,7 @@ DistillTrainer::Parts trainer_parts(const DistillRunConfig& c, DistillData data)
   p.optimizer = c.optimizer;
   p.schedule = c.schedule;
   p.seed = static_cast<uint64_t>(c.trainer.seed);
-  const double rows = static_cast<double>(data.train.rows.size());
-  const double per_step = static_cast<double>(c.distill.rows_per_step);
-  p.total_steps = c.trainer.steps > 0
-                      ? c.trainer.steps
-                      : static_cast<int64_t>(std::ceil(c.trainer.epochs * rows / per_step));
+  p.total_steps = steps_of(c.trainer, data.train.rows.size(), c.distill.rows_per_step);
   p.data = std::move(data.train);
   p.held_out = std::move(data.held_out.rows);
   return p;
@@ -135,13 +110,10 @@ ReferenceModel make_teacher(const DistillRunConfig& c, const PolicyModel& studen
 }
 
 /// A distillation as a loop sees it.
-class DistillLoop final : public LoopTrainer {
+class DistillLoop final : public TrainerLoop<DistillTrainer> {
  public:
   DistillLoop(DistillTrainer& trainer, const PolicyModel& student, const AdapterRunConfig& adapter)
-      : trainer_(trainer), student_(student), adapter_(adapter) {}
-  int64_t steps_done() const override { return trainer_.steps_done(); }
-  int64_t total_steps() const override { return trainer_.total_steps(); }
-  double epoch() const override { return trainer_.epoch(); }
+      : TrainerLoop(trainer), student_(student), adapter_(adapter) {}
   Metrics step() override { return trainer_.step(); }
   std::optional<HeldOutScore> evaluate() override {
     if (trainer_.parts().held_out.empty()) return std::nullopt;
@@ -151,26 +123,19 @@ class DistillLoop final : public LoopTrainer {
   double goodness(const HeldOutScore& score) const override {
     return -score.metrics.at("eval/loss");
   }
-  void save(const fs::path& folder) const override { trainer_.save(folder); }
-  uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
   fs::path save_model(const fs::path& run) const override {
     return save_trained_policy(student_, adapter_, run);
   }
 
  private:
-  DistillTrainer& trainer_;
   const PolicyModel& student_;
   const AdapterRunConfig& adapter_;
 };
 
-std::string model_line(const DistillRunConfig& c, const PolicyModel& student) {
-  int64_t parameters = 0;
-  for (const auto& p : student.lm().parameters()) parameters += p->n * p->k;
-  const std::string adapter = adapter_line(student);
-  const std::string teacher = c.distill.teacher.empty() ? "the model itself" : c.distill.teacher;
-  return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters, ",
-                adapter.empty() ? "" : adapter + ", ", c.trainer.weights,
-                c.trainer.kernels == "cpu" ? "" : ", reference kernels", "; teacher: ", teacher);
+/// Both models in a line.
+std::string models_line(const DistillRunConfig& c, const PolicyModel& student) {
+  return concat(model_line(c.model, student, c.trainer.weights, c.trainer.kernels), "; teacher: ",
+                c.distill.teacher.empty() ? "the model itself" : c.distill.teacher);
 }
 
 RunResult run(const DistillRunConfig& c, const RunOptions& options) {
@@ -184,11 +149,9 @@ RunResult run(const DistillRunConfig& c, const RunOptions& options) {
   DistillTrainer trainer(student, make_teacher(c, student), trainer_parts(c, std::move(data)));
   if (checkpoint) trainer.load(checkpoint->folder);
   DistillLoop loop(trainer, student, c.adapter);
-  LoopSettings settings{c.eval.every,           c.trainer.checkpoint_every, c.trainer.keep_last,
-                        c.trainer.keep_best,    c.trainer.save_model,       config_text(c),
-                        model_line(c, student), eval_data,                  c.trainer.weights,
-                        c.trainer.kernels,      c.diagnosis};
-  return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
+  return TrainingLoop(loop, loop_settings(c, config_text(c), models_line(c, student), eval_data),
+                      options, checkpoint)
+      .run();
 }
 
 }  // namespace
@@ -203,19 +166,14 @@ DistillRunConfig read_distill_config(const std::string& json_text, const std::st
 std::string config_text(DistillRunConfig config) { return text_of(config); }
 
 std::string describe_batch(const DistillRunConfig& c) {
-  const std::string length = c.trainer.steps > 0
-                                 ? concat(c.trainer.steps, " optimizer steps")
-                                 : concat(c.trainer.epochs, " passes over the rows");
-  return concat("Distils for ", length, ", ", c.distill.rows_per_step, " rows a step, ",
+  return concat("Distils for ", length_in_words(c.trainer, "rows"), ", ", c.distill.rows_per_step, " rows a step, ",
                 100 * c.distill.lambda, " % of the steps on the student's own answers of at most ",
                 c.rollout.max_new_tokens, " tokens, in micro-batches of at most ",
                 c.distill.micro_batch_tokens, " tokens.");
 }
 
 RunResult train_distill(const DistillRunConfig& config, const RunOptions& options) {
-  TEMPER_CHECK(!config.model.empty(),
-               "no model was named: give --model or the config key \"model\"");
-  TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
+  check_named(config.model, options.output);
   TEMPER_CHECK(!config.data.path.empty(), "no rows were named: give the config key \"data.path\"");
   check_settings(config);
   if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));

@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "config_source.h"
+#include "run_parts.h"
 #include "temper/core/error.h"
 #include "temper/core/log.h"
 #include "temper/core/threads.h"
 #include "temper/ops/reference.h"
-#include "training_loop.h"
 
 namespace temper {
 namespace {
@@ -20,19 +19,7 @@ namespace fs = std::filesystem;
 constexpr const char* kCacheFile = "reference.safetensors";
 
 void check_settings(const OfflineRunConfig& c) {
-  const auto at_least = [](const char* key, int64_t value, int64_t least) {
-    TEMPER_CHECK(value >= least, key, " must be at least ", least, ", got ", value);
-  };
-  at_least("trainer.steps", c.trainer.steps, 0);
-  at_least("trainer.seed", c.trainer.seed, 0);
-  at_least("trainer.checkpoint_every", c.trainer.checkpoint_every, 0);
-  at_least("trainer.keep_last", c.trainer.keep_last, 1);
-  at_least("eval.every", c.eval.every, -1);
-  at_least("eval.pairs", c.eval.pairs, 0);
-  TEMPER_CHECK(std::isfinite(c.trainer.epochs) && c.trainer.epochs > 0,
-               "trainer.epochs must be above 0, got ", c.trainer.epochs);
-  TEMPER_CHECK(c.data.held_out_fraction >= 0 && c.data.held_out_fraction < 1,
-               "data.held_out_fraction must be in [0, 1), got ", c.data.held_out_fraction);
+  check_length(c.trainer, c.eval, c.data.held_out_fraction);
   c.offline.validate();
 }
 
@@ -70,21 +57,14 @@ OfflineData read_data(const OfflineRunConfig& c, const OfflineNeeds& needs, cons
   CompletionReadOptions read = c.data.read;
   if (read.transcripts == "auto" && !text.has_template()) read.transcripts = "text";
   if (!needs.pairs && !needs.labels) read.pairs = "chosen";  // Nobody learns the rejected answer.
-  CompletionData train = read_completions(c.data.path, read), held_out;
-  if (!c.data.eval_path.empty()) {
-    held_out = read_completions(c.data.eval_path, read);
-  } else if (c.data.held_out_fraction > 0) {
-    std::tie(train, held_out) =
-        split_by_hash(train, c.data.held_out_fraction, static_cast<uint64_t>(c.trainer.seed));
-  }
+  const auto [train, held_out] = read_parts(c.data, c.trainer.seed, [&](const std::string& path) {
+    return read_completions(path, read);
+  });
   OfflineData out;
   out.train = tokenize(c, needs, train, text);
   if (held_out.records.empty()) return out;
   out.held_out = tokenize(c, needs, held_out, text);
-  auto& groups = out.held_out.groups;
-  if (c.eval.pairs > 0 && std::cmp_less(c.eval.pairs, groups.size())) {
-    groups.resize(static_cast<size_t>(c.eval.pairs));
-  }
+  keep_first(out.held_out.groups, c.eval.pairs);
   return out;
 }
 
@@ -99,27 +79,20 @@ OfflineTrainer::Parts trainer_parts(const OfflineRunConfig& c, OfflineData data)
   p.held_out = std::move(data.held_out.groups);
   p.seed = static_cast<uint64_t>(c.trainer.seed);
   p.baseline_scale = c.loss.setting("beta");
-  const double rows = static_cast<double>(p.data.groups.size());
-  const double per_step = static_cast<double>(c.offline.rows_per_step);
-  p.total_steps = c.trainer.steps > 0
-                      ? c.trainer.steps
-                      : static_cast<int64_t>(std::ceil(c.trainer.epochs * rows / per_step));
+  p.total_steps = steps_of(c.trainer, p.data.groups.size(), c.offline.rows_per_step);
   return p;
 }
 
 /// An offline trainer as a loop sees it.
-class OfflineLoop final : public LoopTrainer {
+class OfflineLoop final : public TrainerLoop<OfflineTrainer> {
  public:
   OfflineLoop(OfflineTrainer& trainer, const PolicyModel& policy, const OfflineRunConfig& config,
               int64_t held_out)
-      : trainer_(trainer),
+      : TrainerLoop(trainer),
         policy_(policy),
         adapter_(config.adapter),
         probe_(AnswerProbe::make(config.probe, policy.text())),
         held_out_(held_out) {}
-  int64_t steps_done() const override { return trainer_.steps_done(); }
-  int64_t total_steps() const override { return trainer_.total_steps(); }
-  double epoch() const override { return trainer_.epoch(); }
   Metrics step() override {
     Metrics m = trainer_.step();
     if (probe_) probe_->add_to(m, trainer_.steps_done(), policy_.lm());
@@ -136,27 +109,16 @@ class OfflineLoop final : public LoopTrainer {
   double goodness(const HeldOutScore& score) const override {
     return -score.metrics.at("eval/loss");
   }
-  void save(const fs::path& folder) const override { trainer_.save(folder); }
-  uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
   fs::path save_model(const fs::path& run) const override {
     return save_trained_policy(policy_, adapter_, run);
   }
 
  private:
-  OfflineTrainer& trainer_;
   const PolicyModel& policy_;
   const AdapterRunConfig& adapter_;
   std::optional<AnswerProbe> probe_;
   int64_t held_out_;
 };
-
-std::string model_line(const OfflineRunConfig& c, const PolicyModel& policy) {
-  int64_t parameters = 0;
-  for (const auto& p : policy.lm().parameters()) parameters += p->n * p->k;
-  const std::string adapter = adapter_line(policy);
-  return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters, ",
-                adapter.empty() ? "" : adapter + ", ", c.trainer.weights, c.trainer.kernels == "cpu" ? "" : ", reference kernels");
-}
 
 /// The model that the run measures against, before its first step.
 ReferenceModel load_reference(const OfflineRunConfig& c) {
@@ -210,12 +172,11 @@ RunResult run(const OfflineRunConfig& c, const RunOptions& options) {
   const int64_t held_out = std::ssize(data.held_out.groups);
   OfflineTrainer trainer(policy, trainer_parts(c, std::move(data)));
   OfflineLoop loop(trainer, policy, c, held_out);
-  LoopSettings settings{c.eval.every,        c.trainer.checkpoint_every, c.trainer.keep_last,
-                        c.trainer.keep_best, c.trainer.save_model,       config_text(c),
-                        model_line(c, policy), eval_data,                c.trainer.weights,
-                        c.trainer.kernels, c.diagnosis};
   give_reference(c, trainer, policy, options.output, checkpoint);
   if (checkpoint) trainer.load(checkpoint->folder);
+  LoopSettings settings =
+      loop_settings(c, config_text(c),
+                    model_line(c.model, policy, c.trainer.weights, c.trainer.kernels), eval_data);
   return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
 }
 
@@ -277,18 +238,13 @@ TokenizedAnswers training_rows(const OfflineRunConfig& config, const ModelText& 
 std::string config_text(OfflineRunConfig config) { return text_of(config); }
 
 std::string describe_batch(const OfflineRunConfig& c) {
-  const std::string length = c.trainer.steps > 0
-                                 ? concat(c.trainer.steps, " optimizer steps")
-                                 : concat(c.trainer.epochs, " passes over the rows");
-  return concat("Trains by ", c.loss.name(), " for ", length, ", ", c.offline.rows_per_step,
+  return concat("Trains by ", c.loss.name(), " for ", length_in_words(c.trainer, "rows"), ", ", c.offline.rows_per_step,
                 " rows a step, each text at most ", c.data.limit.max_length,
                 " tokens, in micro-batches of at most ", c.offline.micro_batch_tokens, " tokens.");
 }
 
 RunResult train_offline(const OfflineRunConfig& config, const RunOptions& options) {
-  TEMPER_CHECK(!config.model.empty(),
-               "no model was named: give --model or the config key \"model\"");
-  TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
+  check_named(config.model, options.output);
   TEMPER_CHECK(!config.data.path.empty(), "no rows were named: give the config key \"data.path\"");
   check_settings(config);
   if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));

@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "run_labeler.h"
+#include "run_parts.h"
 #include "run_rewards.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/ops/reference.h"
 #include "temper/trainer/judge_reward.h"
-#include "training_loop.h"
 
 namespace temper {
 namespace {
@@ -23,15 +23,8 @@ Opponent opponent_of(const std::string& loss) {
 }
 
 void check_run(const PreferenceRunConfig& c) {
-  const auto at_least = [](const char* key, int64_t value, int64_t least) {
-    TEMPER_CHECK(value >= least, key, " must be at least ", least, ", got ", value);
-  };
-  at_least("trainer.steps", c.trainer.steps, 1);
-  at_least("trainer.seed", c.trainer.seed, 0);
-  at_least("trainer.checkpoint_every", c.trainer.checkpoint_every, 0);
-  at_least("trainer.keep_last", c.trainer.keep_last, 1);
-  at_least("trainer.samples_per_step", c.trainer.samples_per_step, 0);
-  at_least("eval.every", c.eval.every, -1);
+  check_length(c.trainer);
+  check_at_least("eval.every", c.eval.every, -1);
   c.preference.validate();
 }
 
@@ -114,22 +107,15 @@ Metrics constants_of(const PreferenceRunConfig& c) {
 }
 
 /// A preference trainer as a loop sees it.
-class PreferenceLoop final : public LoopTrainer {
+class PreferenceLoop final : public TrainerLoop<PreferenceTrainer> {
  public:
-  struct Evaluated {
-    std::vector<Example> examples;
-    std::vector<NamedReward> rewards;
-  };
   PreferenceLoop(PreferenceTrainer& trainer, PolicyModel& policy, const PreferenceRunConfig& config,
-                 Evaluated held_out)
-      : trainer_(trainer),
+                 HeldOutPrompts held_out)
+      : TrainerLoop(trainer),
         policy_(policy),
         config_(config),
         held_out_(std::move(held_out)),
         probe_(AnswerProbe::make(config.probe, policy.text())) {}
-  int64_t steps_done() const override { return trainer_.steps_done(); }
-  int64_t total_steps() const override { return trainer_.total_steps(); }
-  double epoch() const override { return trainer_.epoch(); }
   Metrics step() override {
     Metrics m = trainer_.step();
     if (probe_) probe_->add_to(m, trainer_.steps_done(), policy_.lm());
@@ -141,47 +127,21 @@ class PreferenceLoop final : public LoopTrainer {
         std::min(all.size(), static_cast<size_t>(config_.trainer.samples_per_step)));
   }
   std::optional<HeldOutScore> evaluate() override {
-    if (held_out_.examples.empty() || held_out_.rewards.empty()) return std::nullopt;
-    EvalResult e = ask(config_.eval.temperature);
-    if (config_.eval.greedy_too) {
-      for (const auto& [name, value] : ask(0).metrics) {
-        e.metrics["eval/greedy" + name.substr(std::string_view("eval").size())] = value;
-      }
-    }
-    return HeldOutScore{e.correct, e.count, e.metrics};
+    return held_out_.evaluate(policy_, config_, trainer_.steps_done());
   }
   double goodness(const HeldOutScore& score) const override {
     return static_cast<double>(score.correct);
   }
-  void save(const fs::path& folder) const override { trainer_.save(folder); }
-  uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
   fs::path save_model(const fs::path& run) const override {
     return save_trained_policy(policy_, config_.adapter, run);
   }
 
  private:
-  EvalResult ask(double temperature) {
-    RolloutConfig rollout = config_.rollout;
-    rollout.temperature = temperature;
-    return temper::evaluate(policy_, held_out_.examples, held_out_.rewards, rollout,
-                            trainer_.parts().seed, static_cast<uint32_t>(trainer_.steps_done()));
-  }
-
-  PreferenceTrainer& trainer_;
   PolicyModel& policy_;
   const PreferenceRunConfig& config_;
-  Evaluated held_out_;
+  HeldOutPrompts held_out_;
   std::optional<AnswerProbe> probe_;
 };
-
-std::string model_line(const PreferenceRunConfig& c, const PolicyModel& policy) {
-  int64_t parameters = 0;
-  for (const auto& p : policy.lm().parameters()) parameters += p->n * p->k;
-  const std::string adapter = adapter_line(policy);
-  return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters, ",
-                adapter.empty() ? "" : adapter + ", ", c.trainer.weights,
-                c.trainer.kernels == "cpu" ? "" : ", reference kernels");
-}
 
 /// The judge of labeler.kind=judge, else none.
 std::shared_ptr<ModelJudge> labelling_judge(const PreferenceRunConfig& c, const PolicyModel& policy) {
@@ -201,23 +161,6 @@ PreferenceTrainer::Parts trainer_parts(const PreferenceRunConfig& c) {
   p.total_steps = c.trainer.steps;
   p.seed = static_cast<uint64_t>(c.trainer.seed);
   return p;
-}
-
-LoopSettings loop_settings(const PreferenceRunConfig& c, const PolicyModel& policy,
-                           const std::string& held_out) {
-  LoopSettings s;
-  s.eval_every = c.eval.every;
-  s.checkpoint_every = c.trainer.checkpoint_every;
-  s.keep_last = c.trainer.keep_last;
-  s.keep_best = c.trainer.keep_best;
-  s.save_model = c.trainer.save_model;
-  s.config = config_text(c);
-  s.model = model_line(c, policy);
-  s.eval_data = held_out;
-  s.weights = c.trainer.weights;
-  s.kernels = c.trainer.kernels;
-  s.diagnosis = c.diagnosis;
-  return s;
 }
 
 RunResult run(const PreferenceRunConfig& c, const RunOptions& options) {
@@ -247,22 +190,21 @@ RunResult run(const PreferenceRunConfig& c, const RunOptions& options) {
   parts.source = make_source(c, policy, std::move(sampled));
   PreferenceTrainer trainer(policy, std::move(parts));
   std::vector<Example> held_out = task.held_out.examples;
-  const auto most = static_cast<size_t>(std::max<int64_t>(0, c.eval.prompts));
-  if (most > 0 && held_out.size() > most) held_out.resize(most);
+  keep_first(held_out, c.eval.prompts);
   // Marks of held-out answers stand beside the gold scores; comparisons would need two answers.
   if (judge && c.judge.mode == "pointwise") rewards.push_back({"judge", judge_reward(judge), 0});
   PreferenceLoop loop(trainer, policy, c, {std::move(held_out), rewards});
   if (checkpoint) trainer.load(checkpoint->folder);
-  LoopSettings settings = loop_settings(c, policy, task.held_out.source);
+  LoopSettings settings = loop_settings(
+      c, config_text(c), model_line(c.model, policy, c.trainer.weights, c.trainer.kernels),
+      task.held_out.source);
   return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
 }
 
 }  // namespace
 
 RunResult train_preference(const PreferenceRunConfig& config, const RunOptions& options) {
-  TEMPER_CHECK(!config.model.empty(),
-               "no model was named: give --model or the config key \"model\"");
-  TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
+  check_named(config.model, options.output);
   check_run(config);
   check_method(config);
   if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));

@@ -1,16 +1,14 @@
 #include "temper/trainer/reward_run.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "config_source.h"
+#include "run_parts.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
 #include "temper/trainer/run_folder.h"
-#include "training_loop.h"
 
 namespace temper {
 namespace {
@@ -18,19 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_settings(const RewardRunConfig& c) {
-  const auto at_least = [](const char* key, int64_t value, int64_t least) {
-    TEMPER_CHECK(value >= least, key, " must be at least ", least, ", got ", value);
-  };
-  at_least("trainer.steps", c.trainer.steps, 0);
-  at_least("trainer.seed", c.trainer.seed, 0);
-  at_least("trainer.checkpoint_every", c.trainer.checkpoint_every, 0);
-  at_least("trainer.keep_last", c.trainer.keep_last, 1);
-  at_least("eval.every", c.eval.every, -1);
-  at_least("eval.pairs", c.eval.pairs, 0);
-  TEMPER_CHECK(std::isfinite(c.trainer.epochs) && c.trainer.epochs > 0,
-               "trainer.epochs must be above 0, got ", c.trainer.epochs);
-  TEMPER_CHECK(c.data.held_out_fraction >= 0 && c.data.held_out_fraction < 1,
-               "data.held_out_fraction must be in [0, 1), got ", c.data.held_out_fraction);
+  check_length(c.trainer, c.eval, c.data.held_out_fraction);
   TEMPER_CHECK(!frozen_only(parse_weight_dtype(c.trainer.weights)) || c.adapter.used(),
                "trainer.weights=", c.trainer.weights, " cannot be trained without an adapter (adapter.r)");
   TEMPER_CHECK(!c.reward.freeze_backbone || !c.adapter.used(),
@@ -81,21 +67,14 @@ struct RewardData {
 RewardData read_data(const RewardRunConfig& c, const ModelText& text) {
   PreferenceReadOptions read = c.data.read;
   if (read.transcripts == "auto" && !text.has_template()) read.transcripts = "text";
-  PreferenceData train = read_preferences(c.data.path, read), held_out;
-  if (!c.data.eval_path.empty()) {
-    held_out = read_preferences(c.data.eval_path, read);
-  } else if (c.data.held_out_fraction > 0) {
-    std::tie(train, held_out) =
-        split_by_hash(train, c.data.held_out_fraction, static_cast<uint64_t>(c.trainer.seed));
-  }
+  const auto [train, held_out] = read_parts(c.data, c.trainer.seed, [&](const std::string& path) {
+    return read_preferences(path, read);
+  });
   RewardData out;
   out.train = tokenize_pairs(train, text, c.data.max_length);
   if (held_out.pairs.empty()) return out;
   out.held_out = tokenize_pairs(held_out, text, c.data.max_length);
-  auto& pairs = out.held_out.pairs;
-  if (c.eval.pairs > 0 && std::cmp_less(c.eval.pairs, pairs.size())) {
-    pairs.resize(static_cast<size_t>(c.eval.pairs));
-  }
+  keep_first(out.held_out.pairs, c.eval.pairs);
   return out;
 }
 
@@ -106,22 +85,15 @@ RewardTrainer::Parts trainer_parts(const RewardRunConfig& c, TokenizedPairs trai
   p.schedule = c.schedule;
   p.data = std::move(train);
   p.seed = static_cast<uint64_t>(c.trainer.seed);
-  const double pairs = static_cast<double>(p.data.pairs.size());
-  const double per_step = static_cast<double>(c.reward.pairs_per_step);
-  p.total_steps = c.trainer.steps > 0
-                      ? c.trainer.steps
-                      : static_cast<int64_t>(std::ceil(c.trainer.epochs * pairs / per_step));
+  p.total_steps = steps_of(c.trainer, p.data.pairs.size(), c.reward.pairs_per_step);
   return p;
 }
 
 /// A reward trainer with its held-out pairs, as a loop sees it.
-class RewardLoop final : public LoopTrainer {
+class RewardLoop final : public TrainerLoop<RewardTrainer> {
  public:
   RewardLoop(RewardTrainer& trainer, const TokenizedPairs& held_out, bool save_merged)
-      : trainer_(trainer), held_out_(held_out), save_merged_(save_merged) {}
-  int64_t steps_done() const override { return trainer_.steps_done(); }
-  int64_t total_steps() const override { return trainer_.total_steps(); }
-  double epoch() const override { return trainer_.epoch(); }
+      : TrainerLoop(trainer), held_out_(held_out), save_merged_(save_merged) {}
   Metrics step() override { return trainer_.step(); }
   std::optional<HeldOutScore> evaluate() override {
     if (held_out_.pairs.empty()) return std::nullopt;
@@ -131,8 +103,6 @@ class RewardLoop final : public LoopTrainer {
   double goodness(const HeldOutScore& score) const override {
     return static_cast<double>(score.correct);
   }
-  void save(const fs::path& folder) const override { trainer_.save(folder); }
-  uint64_t checkpoint_bytes() const override { return trainer_.checkpoint_bytes(); }
   fs::path save_model(const fs::path& run) const override {
     const bool adapted = trainer_.model().backbone().adapter() != nullptr;
     if (adapted) trainer_.model().save_adapter(run / "adapter");
@@ -142,18 +112,9 @@ class RewardLoop final : public LoopTrainer {
   }
 
  private:
-  RewardTrainer& trainer_;
   const TokenizedPairs& held_out_;
   bool save_merged_;  ///< A model under an adapter as a whole too.
 };
-
-std::string model_line(const RewardRunConfig& c, const RewardModel& model) {
-  int64_t parameters = 0;
-  for (const auto& p : model.backbone().parameters()) parameters += p->n * p->k;
-  return concat(c.model, ", ", static_cast<double>(parameters) / 1e6, " M parameters",
-                c.reward.freeze_backbone ? " (frozen) " : " ", "and a reward head, ",
-                c.trainer.weights, c.trainer.kernels == "cpu" ? "" : ", reference kernels");
-}
 
 RunResult run(const RewardRunConfig& c, const RunOptions& options) {
   const auto checkpoint = find_checkpoint(options);
@@ -162,10 +123,11 @@ RunResult run(const RewardRunConfig& c, const RunOptions& options) {
   RewardTrainer trainer(model, trainer_parts(c, std::move(data.train)));
   if (checkpoint) trainer.load(checkpoint->folder);
   RewardLoop loop(trainer, data.held_out, c.adapter.save_merged);
-  LoopSettings settings{c.eval.every,         c.trainer.checkpoint_every, c.trainer.keep_last,
-                        c.trainer.keep_best,  c.trainer.save_model,       config_text(c),
-                        model_line(c, model), data.held_out.source,       c.trainer.weights,
-                        c.trainer.kernels, c.diagnosis};
+  const std::string head = c.reward.freeze_backbone ? " (frozen) and a reward head" : " and a reward head";
+  LoopSettings settings = loop_settings(
+      c, config_text(c),
+      model_line(c.model, model.backbone(), head, c.trainer.weights, c.trainer.kernels),
+      data.held_out.source);
   // The folder is made last: a wrong setting leaves no half-made one.
   return TrainingLoop(loop, std::move(settings), options, checkpoint).run();
 }
@@ -182,18 +144,13 @@ RewardRunConfig read_reward_config(const std::string& json_text, const std::stri
 std::string config_text(RewardRunConfig config) { return text_of(config); }
 
 std::string describe_batch(const RewardRunConfig& c) {
-  const std::string length = c.trainer.steps > 0
-                                 ? concat(c.trainer.steps, " optimizer steps")
-                                 : concat(c.trainer.epochs, " passes over the pairs");
-  return concat("Trains for ", length, ", ", c.reward.pairs_per_step,
+  return concat("Trains for ", length_in_words(c.trainer, "pairs"), ", ", c.reward.pairs_per_step,
                 " pairs a step, each side at most ", c.data.max_length,
                 " tokens, in micro-batches of at most ", c.reward.micro_batch_tokens, " tokens.");
 }
 
 RunResult train_reward(const RewardRunConfig& config, const RunOptions& options) {
-  TEMPER_CHECK(!config.model.empty(),
-               "no model was named: give --model or the config key \"model\"");
-  TEMPER_CHECK(!options.output.empty(), "no output folder was named: give --output");
+  check_named(config.model, options.output);
   TEMPER_CHECK(!config.data.path.empty(), "no pairs were named: give the config key \"data.path\"");
   check_settings(config);
   if (config.trainer.threads > 0) set_num_threads(static_cast<int>(config.trainer.threads));

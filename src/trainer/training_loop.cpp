@@ -45,10 +45,9 @@ void TrainingLoop::restore(const Checkpoint& checkpoint) {
   const Json state = Json::parse(read_text_file(checkpoint.folder / "run.json"), nullptr, false);
   TEMPER_CHECK(state.is_object(), "[resume] run.json of ", checkpoint.folder.string(),
                " is damaged");
-  for (const auto& [key, now] : {std::pair("weights", &settings_.weights),
-                                 std::pair("kernels", &settings_.kernels)}) {
-    const std::string then = state.value(key, *now);
-    TEMPER_CHECK(then == *now || options_.force, "[resume] trainer.", key, " is ", *now,
+  for (const auto& [key, now] : settings_.numerics) {
+    const std::string then = state.value(key, now);
+    TEMPER_CHECK(then == now || options_.force, "[resume] trainer.", key, " is ", now,
                  " but the checkpoint was trained with ", then, ": set trainer.", key, "=", then,
                  ", or use --force to go on with other numbers");
   }
@@ -66,8 +65,7 @@ RunResult TrainingLoop::run() {
                      trainer_.steps_done(), settings_.model,  TEMPER_VERSION};
   each([&](Observer& o) { o.on_start(info); });
   const Stopwatch watch;
-  if (trainer_.steps_done() == 0 && settings_.eval_every >= 0) result_.before = run_eval();
-  while (trainer_.steps_done() < trainer_.total_steps() && result_.reason.empty()) one_step();
+  train();
   result_.steps = trainer_.steps_done();
   result_.completed = result_.steps == trainer_.total_steps();
   if (result_.completed) result_.reason.clear();  // A wish to stop came with the last step.
@@ -77,6 +75,22 @@ RunResult TrainingLoop::run() {
   each([&](Observer& o) { o.on_end(end); });
   write_report(folder_.path());
   return result_;
+}
+
+/// All steps. Where one cannot be made for want of a reward or of a difference, what the trainer has is
+/// kept: as far as it is concerned the step was not begun.
+void TrainingLoop::train() {
+  try {
+    if (trainer_.steps_done() == 0 && settings_.eval_every >= 0) result_.before = run_eval();
+    while (trainer_.steps_done() < trainer_.total_steps() && result_.reason.empty()) one_step();
+  } catch (const NothingToLearn& e) {
+    if (trainer_.steps_done() == 0) throw;
+    result_.reason = e.what();
+    checkpoint();
+  } catch (const RewardTimeout&) {
+    if (trainer_.steps_done() > 0) checkpoint();
+    throw;
+  }
 }
 
 void TrainingLoop::each(const std::function<void(Observer&)>& call) const {
@@ -93,26 +107,8 @@ HeldOutScore TrainingLoop::run_eval() {
   return *score;
 }
 
-/// A step's metrics; nothing where the run ends before it. What the trainer has by then is kept: the
-/// step was not begun as far as it is concerned.
-std::optional<Metrics> TrainingLoop::step_or_end() {
-  try {
-    return trainer_.step();
-  } catch (const NothingToLearn& e) {
-    if (trainer_.steps_done() == 0) throw;
-    result_.reason = e.what();
-    checkpoint();
-    return std::nullopt;
-  } catch (const RewardTimeout&) {
-    if (trainer_.steps_done() > 0) checkpoint();
-    throw;
-  }
-}
-
 void TrainingLoop::one_step() {
-  const std::optional<Metrics> made = step_or_end();
-  if (!made) return;
-  const Metrics& metrics = *made;
+  const Metrics metrics = trainer_.step();
   const double seconds = metrics.at("step_time");
   result_.train_seconds += seconds;
   const StepEvent event{
@@ -148,11 +144,10 @@ void TrainingLoop::after_step() {
 void TrainingLoop::checkpoint() {
   CheckpointWriter writer = folder_.begin(trainer_.steps_done(), trainer_.checkpoint_bytes());
   trainer_.save(writer.folder());
-  const Json state{{"diagnosis", diagnosis_.state()},
-                   {"best_score", best_score_},
-                   {"best_step", best_step_},
-                   {"weights", settings_.weights},
-                   {"kernels", settings_.kernels}};
+  Json state{{"diagnosis", diagnosis_.state()},
+             {"best_score", best_score_},
+             {"best_step", best_step_}};
+  for (const auto& [key, value] : settings_.numerics) state[key] = value;
   write_file_atomically(writer.folder() / "run.json", state.dump(2) + "\n");
   const fs::path done = writer.commit();
   each([&](Observer& o) { o.on_checkpoint(trainer_.steps_done(), done); });

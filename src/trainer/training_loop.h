@@ -7,6 +7,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "temper/trainer/diagnosis.h"
 #include "temper/trainer/run.h"
@@ -49,8 +51,8 @@ struct LoopSettings {
   std::string config;     ///< The complete configuration.
   std::string model;      ///< One line about it.
   std::string eval_data;  ///< Name of the held-out data.
-  std::string weights;    ///< What a resumed run must have, unless forced.
-  std::string kernels;
+  /// Keys of [trainer] and their values that a resumed run must have, unless forced.
+  std::vector<std::pair<std::string, std::string>> numerics;
   DiagnosisConfig diagnosis = {};
 };
 
@@ -68,7 +70,7 @@ class TrainingLoop {
   void restore(const Checkpoint& checkpoint);
   void each(const std::function<void(Observer&)>& call) const;
   HeldOutScore run_eval();
-  [[nodiscard]] std::optional<Metrics> step_or_end();
+  void train();
   void one_step();
   void after_step();
   void checkpoint();
