@@ -40,16 +40,22 @@ TEST(CliPlan, ErrorsAreNamed) {
   expect({"plan", "--model", "m", "--set", "grpo.micro_batch_token=1"}, "grpo.micro_batch_tokens");
 }
 
+/// A plan of the default model as JSON, whatever memory there is.
+Outcome plan(const Words& more) {
+  Words words{"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200", "--json"};
+  words.insert(words.end(), more.begin(), more.end());
+  return temper(words);
+}
+
+std::string write_pair(const Folder& folder) {
+  return folder.write(
+      "pairs.jsonl", R"({"prompt":"Say it.","chosen":"Yes, of course.","rejected":"No."})" "\n");
+}
+
 TEST(CliPlan, KnowsTheTrainingOfARewardModel) {
   NEEDS_MODEL();
   const Folder folder;
-  const std::string pairs = folder.write(
-      "pairs.jsonl", R"({"prompt":"Say it.","chosen":"Yes, of course.","rejected":"No."})" "\n");
-  const auto plan = [&](Words more) {
-    Words words{"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200", "--json"};
-    words.insert(words.end(), more.begin(), more.end());
-    return temper(words);
-  };
+  const std::string pairs = write_pair(folder);
   const Outcome read = plan({"--algorithm", "reward", "--set", "data.path=" + pairs});
   ASSERT_EQ(read.code, 0) << read.err;
   EXPECT_EQ(bytes_of(read.json(), "model", "gradients"), 4u * 134515008);
@@ -63,13 +69,7 @@ TEST(CliPlan, KnowsTheTrainingOfARewardModel) {
 TEST(CliPlan, KnowsTrainingOnGivenAnswers) {
   NEEDS_MODEL();
   const Folder folder;
-  const std::string pairs = folder.write(
-      "pairs.jsonl", R"({"prompt":"Say it.","chosen":"Yes, of course.","rejected":"No."})" "\n");
-  const auto plan = [&](Words more) {
-    Words words{"plan", "--model", kModel, "--memory", "1TiB", "--gflops", "200", "--json"};
-    words.insert(words.end(), more.begin(), more.end());
-    return temper(words);
-  };
+  const std::string pairs = write_pair(folder);
   const Outcome read = plan({"--set", "loss.name=dpo", "--set", "data.path=" + pairs,
                              "--set", "offline.reference=live"});
   ASSERT_EQ(read.code, 0) << read.err;

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 
 namespace temper {
@@ -32,15 +33,6 @@ struct Outer {
     v(grpo, "grpo");
   }
 };
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 TEST(Config, RoundTripsThroughJson) {
   Outer a;

@@ -4,20 +4,11 @@
 
 #include <string>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 
 namespace temper {
 namespace {
-
-template <class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 TEST(SafeRegex, SearchesAndMatchesWhole) {
   const SafeRegex digits("\\d+");

@@ -9,19 +9,10 @@
 #include <string>
 #include <string_view>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 
 namespace temper {
-
-/// The message of the Error that `f` throws, or "" when it throws none.
-inline std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 /// A file of the running test's own, deleted afterwards.
 class ScratchFile {

@@ -17,7 +17,7 @@ namespace {
 
 using temper::RngPurpose;
 using temper::RngStream;
-using temper::testing_trainer::error_of;
+using temper::error_of;
 using temper::testing_trainer::tiny_policy;
 
 // ---- Measures: worked by hand. ----

@@ -10,7 +10,7 @@ namespace {
 using temper::cli_test::Folder;
 using temper::cli_test::Outcome;
 using temper::cli_test::run_program;
-using temper::testing_trainer::error_of;
+using temper::error_of;
 
 constexpr const char* kProfileHead =
     "userID,latitude,longitude,smoker,drink_level,dress_preference,ambience,transport,"

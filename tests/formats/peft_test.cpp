@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "error_of.h"
 #include "temp_folder.h"
 #include "temper/core/error.h"
 #include "temper/core/file.h"
@@ -15,16 +16,6 @@ namespace temper {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-template <class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 AdapterConfig parse(const Json& json) { return parse_adapter_config(json.dump(), "file"); }
 

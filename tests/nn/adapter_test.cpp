@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "error_of.h"
 #include "nn/adapter_case.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
@@ -25,16 +26,6 @@ void expect_near(const std::vector<float>& got, const std::vector<double>& expec
                  const std::string& what) {
   ASSERT_EQ(got.size(), expected.size()) << what;
   for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], bound) << what << i;
-}
-
-template <class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 class PeftCase : public testing::TestWithParam<const char*> {

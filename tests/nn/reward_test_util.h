@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "error_of.h"
 #include "nn/nn_test_util.h"
 #include "temper/core/error.h"
 #include "temper/nn/scalar_model.h"
@@ -50,17 +51,6 @@ class TempFolder {
 inline Json read_json(const fs::path& path) {
   std::ifstream in(path);
   return Json::parse(in);
-}
-
-/// The message of the error that `f` throws; empty when it throws none.
-template <class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 /// Texts that differ in length and content, ids in [3, 48).

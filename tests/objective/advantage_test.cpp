@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 #include "temper/core/rng.h"
 
@@ -32,15 +33,6 @@ std::vector<AdvantageEntry> row_estimators() {
     if (!entry.needs_tokens) out.push_back(entry);
   }
   return out;
-}
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 TEST(Advantage, LeaveOneOutIsTheCentredRewardScaled) {

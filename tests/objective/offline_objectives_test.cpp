@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "answer_case.h"
+#include "error_of.h"
 #include "temper/core/file.h"
 #include "temper/objective/answer_sums.h"
 #include "temper/objective/dpo.h"
@@ -17,16 +18,6 @@ namespace temper {
 namespace {
 
 using Baseline = OfflineNeeds::Baseline;
-
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 std::string setting_error(const std::string& method, const std::vector<std::string>& settings) {
   return error_of([&] { (void)answer_loss(method, settings).build(); });

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 #include "temper/core/rng.h"
 #include "temper/objective/advantage.h"
@@ -12,15 +13,6 @@
 namespace temper {
 
 constexpr double kUnscored = std::numeric_limits<double>::quiet_NaN();
-
-inline std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 /// A rollout with its tokens; `table()` points into it.
 struct TokenCase {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "error_of.h"
 #include "rollout_case.h"
 #include "temper/objective/cispo.h"
 #include "temper/objective/dapo.h"
@@ -17,15 +18,6 @@
 
 namespace temper {
 namespace {
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 /// A user's loss: REINFORCE, in one struct.
 struct Reinforce {

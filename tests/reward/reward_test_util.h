@@ -7,22 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 #include "temper/reward/reward.h"
 
 namespace temper {
 
 inline const float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-/// The message of the Error that `f` throws, or "" when it throws none.
-inline std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 /// Completions with the rows and tokens that they point to.
 class Batch {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "error_of.h"
 #include "nn/nn_test_util.h"
 #include "temper/core/error.h"
 #include "temper/core/threads.h"
@@ -82,17 +83,6 @@ inline void expect_same(const std::vector<Sample>& got, const std::vector<Sample
     ASSERT_EQ(a.finish, b.finish) << at;
     ASSERT_EQ(a.text, b.text) << at;
   }
-}
-
-/// The message of the error that `call` throws; empty when it throws none.
-template <class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 }  // namespace temper::testing_rollout

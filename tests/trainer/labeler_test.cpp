@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 
 namespace temper {
@@ -25,16 +26,6 @@ Labeler by_length() {
   return {.name = "length",
           .scores = per_completion(
               [](const Completion& c) { return static_cast<float>(c.text.size()); })};
-}
-
-template <class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 TEST(Labeler, SumsRewardsByTheirWeights) {

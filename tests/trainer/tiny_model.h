@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "error_of.h"
 #include "temper/core/error.h"
 #include "temper/core/rng.h"
 #include "temper/core/threads.h"
@@ -175,17 +176,6 @@ inline GrpoConfig tiny_grpo(const std::string& loss = "dapo") {
   g.online.group_size = 4;
   g.online.prompts_per_step = 3;
   return g;
-}
-
-/// The message of the error that `call` throws; empty when it throws none.
-template <class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 }  // namespace temper::testing_trainer

@@ -18,7 +18,9 @@ struct TokenAnswer {
 struct AnswerGroup {
   std::vector<int32_t> prompt;  ///< Empty: nothing predicts an answer's first token.
   std::vector<TokenAnswer> answers;
-  double label = 1;   ///< Of a single answer: 1 desirable, 0 undesirable.
+  /// Of a single answer: 1 desirable, 0 undesirable, or P(preferred); of a pair that the policy
+  /// sampled, what the loss takes it for (XPO: 1 where the preferred answer is the policy's).
+  double label = 1;
   double weight = 1;  ///< Factor of the mask of its answers' tokens, not of their count.
   uint64_t line = 0;  ///< Of the row that it came from.
 
